@@ -1,0 +1,1 @@
+//! Trains StyleGAN2 where the pictures are.
