@@ -1,1 +1,4 @@
 //! Trains StyleGAN2 where the pictures are.
+
+pub mod model;
+pub mod train;

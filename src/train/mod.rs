@@ -1,0 +1,3 @@
+//! Training: losses, the lazy regularisers, the loop of steps.
+
+pub mod config;
