@@ -1,0 +1,300 @@
+//! Adam and the moving average of weights in one pass over memory.
+//!
+//! The average lags by design: a step first blends the *old* parameters into it, then moves them.
+//! So at any moment the average holds whole training steps only, also when a step is abandoned in
+//! its middle; [`blend`] brings it up to date.
+//!
+//! Non-finite gradients become 0 (NaN) or +-1e5 (infinite), as in the StyleGAN2-ADA trainer.
+//!
+//! Reference: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, DType, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var, bail};
+
+use super::cpu::{Element, adam as kernel, contiguous, contiguous_mut};
+
+/// Constants of the optimizer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamConfig {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment, in `[0, 1)`.
+    pub beta1: f64,
+    /// Decay of the second moment, in `[0, 1)`.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+}
+
+/// First and second moments of one parameter.
+enum Moments {
+    F32(Vec<f32>, Vec<f32>),
+    F64(Vec<f64>, Vec<f64>),
+}
+
+/// Adam with its moments, for a fixed list of parameters.
+pub struct Adam {
+    config: AdamConfig,
+    params: Vec<Var>,
+    moments: Vec<RefCell<Moments>>,
+    num_steps: u64,
+}
+
+impl Adam {
+    /// An optimizer of `params`, which stay in this order.
+    ///
+    /// # Errors
+    /// Fails if a parameter is neither f32 nor f64.
+    pub fn new(params: Vec<Var>, config: AdamConfig) -> Result<Self> {
+        let moments = |param: &Var| {
+            let len = param.elem_count();
+            Ok(RefCell::new(match param.dtype() {
+                DType::F32 => Moments::F32(vec![0.0; len], vec![0.0; len]),
+                DType::F64 => Moments::F64(vec![0.0; len], vec![0.0; len]),
+                other => bail!("adam: expected f32 or f64 parameters, got {other:?}"),
+            }))
+        };
+        let moments = params.iter().map(moments).collect::<Result<_>>()?;
+        Ok(Self { config, params, moments, num_steps: 0 })
+    }
+
+    /// The parameters, in order.
+    pub fn params(&self) -> &[Var] {
+        &self.params
+    }
+
+    /// One step along `grads`, in the order of the parameters.
+    ///
+    /// With `ema`, the averages (same order) first move towards the parameters as they were before
+    /// the step: `e = p + beta (e - p)`.
+    ///
+    /// # Errors
+    /// Fails if the lists or shapes differ.
+    pub fn step(&mut self, grads: &[Tensor], ema: Option<(&[Var], f64)>) -> Result<()> {
+        let count = self.params.len();
+        if grads.len() != count || ema.is_some_and(|(ema, _)| ema.len() != count) {
+            bail!("adam: expected {count} gradients and averages, got {}", grads.len());
+        }
+        self.num_steps += 1;
+        let AdamConfig { lr, beta1, beta2, eps } = self.config;
+        let t = self.num_steps as f64;
+        let rates = Rates {
+            beta1,
+            beta2,
+            eps,
+            step_size: lr / (1.0 - beta1.powf(t)),
+            root_correction: (1.0 - beta2.powf(t)).sqrt(),
+        };
+        for (idx, (param, grad)) in self.params.iter().zip(grads).enumerate() {
+            let ema = ema.map(|(ema, beta)| (&ema[idx], beta));
+            let step = Step { rates, moments: &self.moments[idx], ema };
+            if param.shape() != grad.shape() {
+                bail!("adam: expected a gradient {:?}, got {:?}", param.shape(), grad.shape());
+            }
+            param.inplace_op2(&grad.contiguous()?, &step)?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves each average towards its parameter: `e = p + beta (e - p)`.
+///
+/// # Errors
+/// Fails if shapes or types differ.
+pub fn blend(ema: &[Var], params: &[Var], beta: f64) -> Result<()> {
+    for (ema, param) in ema.iter().zip(params) {
+        ema.inplace_op2(param.as_tensor(), &Blend { beta })?;
+    }
+    Ok(())
+}
+
+/// The numbers of one step, the same for every parameter.
+#[derive(Clone, Copy)]
+pub(super) struct Rates {
+    pub(super) beta1: f64,
+    pub(super) beta2: f64,
+    pub(super) eps: f64,
+    pub(super) step_size: f64,
+    pub(super) root_correction: f64,
+}
+
+struct Step<'a> {
+    rates: Rates,
+    moments: &'a RefCell<Moments>,
+    ema: Option<(&'a Var, f64)>,
+}
+
+impl InplaceOp2 for Step<'_> {
+    fn name(&self) -> &'static str {
+        "adam"
+    }
+
+    fn cpu_fwd(
+        &self,
+        param: &mut CpuStorage,
+        param_layout: &Layout,
+        grad: &CpuStorage,
+        grad_layout: &Layout,
+    ) -> Result<()> {
+        let mut moments = self.moments.borrow_mut();
+        match (param, grad, &mut *moments) {
+            (CpuStorage::F32(p), CpuStorage::F32(g), Moments::F32(m, v)) => {
+                let p = contiguous_mut(p, param_layout)?;
+                self.run(p, contiguous(g, grad_layout)?, (m, v))
+            }
+            (CpuStorage::F64(p), CpuStorage::F64(g), Moments::F64(m, v)) => {
+                let p = contiguous_mut(p, param_layout)?;
+                self.run(p, contiguous(g, grad_layout)?, (m, v))
+            }
+            _ => bail!("adam: expected a gradient of the parameter's type"),
+        }
+    }
+}
+
+impl Step<'_> {
+    fn run<T: Element>(&self, p: &mut [T], g: &[T], moments: (&mut [T], &mut [T])) -> Result<()> {
+        match self.ema {
+            None => kernel::step(p, g, moments, None, self.rates),
+            Some((ema, beta)) => {
+                let fused = Fused { step: self, beta, slices: RefCell::new((p, g, moments)) };
+                ema.inplace_op1(&fused)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Parameter, gradient and moments of a step.
+type Slices<'a, T> = (&'a mut [T], &'a [T], (&'a mut [T], &'a mut [T]));
+
+/// A step seen from the average: candle lends one tensor for writing at a time.
+struct Fused<'a, T> {
+    step: &'a Step<'a>,
+    beta: f64,
+    slices: RefCell<Slices<'a, T>>,
+}
+
+impl<T: Element> InplaceOp1 for Fused<'_, T> {
+    fn name(&self) -> &'static str {
+        "adam-ema"
+    }
+
+    fn cpu_fwd(&self, ema: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let mut slices = self.slices.borrow_mut();
+        let (p, g, (m, v)) = &mut *slices;
+        let ema = contiguous_mut(T::as_mut_slice(ema)?, layout)?;
+        if ema.len() != p.len() {
+            bail!("adam: expected an average of {} values, got {}", p.len(), ema.len());
+        }
+        kernel::step(p, g, (m, v), Some((ema, self.beta)), self.step.rates);
+        Ok(())
+    }
+}
+
+struct Blend {
+    beta: f64,
+}
+
+impl InplaceOp2 for Blend {
+    fn name(&self) -> &'static str {
+        "ema"
+    }
+
+    fn cpu_fwd(
+        &self,
+        ema: &mut CpuStorage,
+        ema_layout: &Layout,
+        param: &CpuStorage,
+        param_layout: &Layout,
+    ) -> Result<()> {
+        fn run<T: Element>(
+            ema: (&mut CpuStorage, &Layout),
+            p: (&[T], &Layout),
+            beta: f64,
+        ) -> Result<()> {
+            let ema = contiguous_mut(T::as_mut_slice(ema.0)?, ema.1)?;
+            let p = contiguous(p.0, p.1)?;
+            if ema.len() != p.len() {
+                bail!("ema: expected {} values, got {}", p.len(), ema.len());
+            }
+            kernel::blend(ema, p, beta);
+            Ok(())
+        }
+        match param {
+            CpuStorage::F32(p) => run((ema, ema_layout), (p, param_layout), self.beta),
+            CpuStorage::F64(p) => run((ema, ema_layout), (p, param_layout), self.beta),
+            _ => bail!("ema: expected f32 or f64"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    const CONFIG: AdamConfig = AdamConfig { lr: 0.1, beta1: 0.5, beta2: 0.9, eps: 1e-8 };
+
+    /// The same algorithm in candle ops, with the average blended after the previous step.
+    fn reference(x: &Tensor, grads: &[Tensor]) -> Result<Tensor> {
+        let (mut x, mut m, mut v) = (x.clone(), x.zeros_like()?, x.zeros_like()?);
+        for (t, g) in (1..).zip(grads) {
+            m = ((m * CONFIG.beta1)? + (g * (1.0 - CONFIG.beta1))?)?;
+            v = ((v * CONFIG.beta2)? + (g.sqr()? * (1.0 - CONFIG.beta2))?)?;
+            let m_hat = (&m / (1.0 - CONFIG.beta1.powi(t)))?;
+            let v_hat = (&v / (1.0 - CONFIG.beta2.powi(t)))?;
+            x = (x - (m_hat / (v_hat.sqrt()? + CONFIG.eps)?)? * CONFIG.lr)?;
+        }
+        Ok(x)
+    }
+
+    #[test]
+    fn three_steps_equal_the_algorithm_in_candle_ops() -> Result<()> {
+        let start = Tensor::new(&[1f64, -2.0, 0.5], &Device::Cpu)?;
+        let grads: Vec<Tensor> = [[0.3, -4.0, 0.0], [0.1, 2.0, 1e-3], [-7.0, 0.5, 2.0]]
+            .iter()
+            .map(|g: &[f64; 3]| Tensor::new(g, &Device::Cpu))
+            .collect::<Result<_>>()?;
+        let param = Var::from_tensor(&start)?;
+        let ema = [Var::from_tensor(&start.zeros_like()?)?];
+        let mut adam = Adam::new(vec![param.clone()], CONFIG)?;
+        for grad in &grads {
+            adam.step(std::slice::from_ref(grad), Some((&ema, 0.75)))?;
+        }
+        let expected = reference(&start, &grads)?;
+        let worst = (param.as_tensor() - expected)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        assert!(worst < 1e-12, "{worst}");
+        // The average has seen the parameters before each of the three steps, not the last.
+        let mut average = start.zeros_like()?;
+        for step in 0..3 {
+            let seen = reference(&start, &grads[..step])?;
+            average = ((&average * 0.75)? + (seen * 0.25)?)?;
+        }
+        let worst = (ema[0].as_tensor() - average)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        assert!(worst < 1e-12, "{worst}");
+        Ok(())
+    }
+
+    #[test]
+    fn non_finite_gradients_become_finite() -> Result<()> {
+        let param = Var::new(&[0f32, 0.0, 0.0], &Device::Cpu)?;
+        let config = AdamConfig { beta1: 0.0, ..CONFIG };
+        let mut adam = Adam::new(vec![param.clone()], config)?;
+        let grad = Tensor::new(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &Device::Cpu)?;
+        adam.step(&[grad], None)?;
+        let moved = param.to_vec1::<f32>()?;
+        assert_eq!(moved[0], 0.0);
+        assert!((moved[1] + 0.1).abs() < 1e-6 && (moved[2] - 0.1).abs() < 1e-6, "{moved:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn blend_moves_the_average() -> Result<()> {
+        let ema = [Var::new(&[4f32], &Device::Cpu)?];
+        blend(&ema, &[Var::new(&[8f32], &Device::Cpu)?], 0.25)?;
+        assert_eq!(ema[0].to_vec1::<f32>()?, [7.0]);
+        Ok(())
+    }
+}

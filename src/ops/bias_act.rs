@@ -1,0 +1,234 @@
+//! Bias, activation, gain and clamp in one pass.
+//!
+//! `y = clamp(act(x + b) * gain, -limit, limit)`. Linear, ReLU and leaky ReLU (all that the
+//! networks here use) are fused: their slope depends on the sign of the output only, so the
+//! backward pass needs nothing else, sums the bias gradient on the way, and is linear in the
+//! incoming gradient: its own derivative is itself. The smooth activations are plain candle ops.
+//!
+//! Reference: the op of the same name in the StyleGAN2-ADA trainer (arXiv:2006.06676).
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::cpu::{Element, bias_act as kernel, run};
+use super::{cancel, channel_sum, grad};
+
+/// Activation functions, each with the gain that keeps the variance of its input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// `x`
+    Linear,
+    /// `x` where positive, else `alpha x`; 0.2 in StyleGAN2.
+    Lrelu {
+        /// Slope below zero, in `0..=1`.
+        alpha: f64,
+    },
+    /// `max(x, 0)`
+    Relu,
+    /// `tanh(x)`
+    Tanh,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `x` where positive, else `exp(x) - 1`
+    Elu,
+    /// The self-normalising variant of ELU (arXiv:1706.02515).
+    Selu,
+    /// `ln(1 + exp(x))`
+    Softplus,
+    /// `x sigmoid(x)`
+    Swish,
+}
+
+impl Activation {
+    /// StyleGAN2's leaky ReLU.
+    pub const LRELU: Self = Self::Lrelu { alpha: 0.2 };
+
+    /// The gain that goes with it: square root of 2 for those that drop half of their input.
+    pub fn default_gain(self) -> f64 {
+        match self {
+            Self::Lrelu { .. } | Self::Relu | Self::Swish => std::f64::consts::SQRT_2,
+            _ => 1.0,
+        }
+    }
+
+    /// Slope below zero of the piecewise linear ones.
+    fn slope(self) -> Option<f64> {
+        match self {
+            Self::Linear => Some(1.0),
+            Self::Lrelu { alpha } => Some(alpha),
+            Self::Relu => Some(0.0),
+            _ => None,
+        }
+    }
+
+    /// The function in candle ops.
+    fn reference(self, x: &Tensor) -> Result<Tensor> {
+        const SELU: (f64, f64) = (1.050_700_987_355_480_5, 1.673_263_242_354_377_2);
+        let below = |alpha: f64| x.minimum(&x.zeros_like()?)?.exp()?.affine(alpha, -alpha);
+        match self {
+            Self::Linear => Ok(x.clone()),
+            Self::Lrelu { alpha } => x.ge(0.0)?.where_cond(x, &(x * alpha)?),
+            Self::Relu => x.relu(),
+            Self::Tanh => x.tanh(),
+            Self::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip(),
+            Self::Elu => x.relu()? + below(1.0)?,
+            Self::Selu => (x.relu()? + below(SELU.1)?)? * SELU.0,
+            Self::Softplus => softplus(x),
+            Self::Swish => x * Self::Sigmoid.reference(x)?,
+        }
+    }
+}
+
+/// `ln(1 + exp(x))`, element by element, without overflow: `max(x, 0) + ln(1 + exp(-|x|))`.
+///
+/// # Errors
+/// Fails if candle does.
+pub fn softplus(x: &Tensor) -> Result<Tensor> {
+    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
+}
+
+/// `clamp(act(x + b) * gain)` for `x [N, C, ..]` and `b [C]`; `clamp` bounds the magnitude.
+///
+/// Returns the shape of `x`, differentiable to any order.
+///
+/// # Errors
+/// Fails if `b` does not have one value per channel, or if gain or clamp are not positive.
+pub fn bias_act(
+    x: &Tensor,
+    b: Option<&Tensor>,
+    act: Activation,
+    gain: f64,
+    clamp: Option<f64>,
+) -> Result<Tensor> {
+    let c = x.dim(1)?;
+    if b.is_some_and(|b| b.dims() != [c]) || gain <= 0.0 || clamp.is_some_and(|limit| limit <= 0.0)
+    {
+        bail!(
+            "bias_act: expected a bias [{c}], gain > 0 and clamp > 0, got {:?}, {gain} and {clamp:?}",
+            b.map(Tensor::shape)
+        );
+    }
+    let limit = clamp.unwrap_or(f64::INFINITY);
+    match act.slope() {
+        Some(slope) if x.device().is_cpu() => {
+            let b =
+                b.map_or_else(|| Tensor::zeros(c, x.dtype(), x.device()), |b| b.contiguous())?;
+            x.contiguous()?.apply_op2(&b, BiasAct { slope, gain, limit })
+        }
+        _ => reference(x, b, act, gain, limit),
+    }
+}
+
+/// The same in plain candle ops.
+fn reference(
+    x: &Tensor,
+    b: Option<&Tensor>,
+    act: Activation,
+    gain: f64,
+    limit: f64,
+) -> Result<Tensor> {
+    let mut shape = vec![1; x.rank()];
+    shape[1] = x.dim(1)?;
+    let x = match b {
+        Some(b) => x.broadcast_add(&b.reshape(shape)?)?,
+        None => x.clone(),
+    };
+    let y = (act.reference(&x)? * gain)?;
+    if limit.is_finite() { y.clamp(-limit, limit) } else { Ok(y) }
+}
+
+/// Constants of the fused op: slope below zero, gain, bound on the magnitude.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BiasAct {
+    pub(super) slope: f64,
+    pub(super) gain: f64,
+    pub(super) limit: f64,
+}
+
+impl CustomOp2 for BiasAct {
+    fn name(&self) -> &'static str {
+        "bias-act"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        cancel::check()?;
+        let plane = plane_len(x_layout);
+        let y =
+            run!(self.name(), (x, x_layout), (b, b_layout) => kernel::forward(x, b, plane, *self));
+        Ok((y, x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        b: &Tensor,
+        y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let sums = Arc::new(OnceLock::new());
+        let op = BiasActGrad { act: *self, sums: grad::wants(b).then(|| sums.clone()) };
+        let dx = grad::cut(dy).contiguous()?.apply_op2(&y.detach(), op)?;
+        let db = grad::wants(b).then(|| channel_sum::with_known_sums(&dx, sums)).transpose()?;
+        Ok((grad::wants(x).then_some(dx), db))
+    }
+}
+
+/// `(dy, y) -> dx = dy * slope(y)`; linear in `dy`, and `y` only decides signs.
+struct BiasActGrad {
+    act: BiasAct,
+    /// Receives the sum of `dx` over each channel, from the same pass.
+    sums: Option<Arc<OnceLock<CpuStorage>>>,
+}
+
+impl BiasActGrad {
+    fn run<T: Element>(&self, dy: &[T], y: &[T], channels: usize, plane: usize) -> Vec<T> {
+        let (dx, sums) = kernel::backward(dy, y, (channels, plane, self.sums.is_some()), self.act);
+        if let Some(cell) = &self.sums {
+            cell.get_or_init(|| T::to_cpu_storage_owned(sums));
+        }
+        dx
+    }
+}
+
+impl CustomOp2 for BiasActGrad {
+    fn name(&self) -> &'static str {
+        "bias-act-grad"
+    }
+
+    fn cpu_fwd(
+        &self,
+        dy: &CpuStorage,
+        dy_layout: &Layout,
+        y: &CpuStorage,
+        y_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (channels, plane) = (y_layout.dims()[1], plane_len(y_layout));
+        let dx = run!(self.name(), (dy, dy_layout), (y, y_layout) => {
+            self.run(dy, y, channels, plane)
+        });
+        Ok((dx, y_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        _dy: &Tensor,
+        y: &Tensor,
+        _dx: &Tensor,
+        ddx: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let op = Self { act: self.act, sums: None };
+        Ok((Some(grad::cut(ddx).contiguous()?.apply_op2(y, op)?), None))
+    }
+}
+
+/// Elements per image and channel.
+fn plane_len(layout: &Layout) -> usize {
+    layout.dims()[2..].iter().product()
+}

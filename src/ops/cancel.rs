@@ -1,0 +1,68 @@
+//! Abandoning work from inside: a long step must end within seconds of a stop signal.
+//!
+//! The caller runs its work in [`scope`]; every op asks [`check`] before it starts and fails once
+//! the flag is up or the deadline has passed. The scope belongs to the calling thread.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use candle_core::{Result, bail};
+
+/// What ends the work of a scope.
+#[derive(Clone, Default)]
+pub struct Cancel {
+    /// Ends it when set; shared with whoever may set it.
+    pub flag: Option<Arc<AtomicBool>>,
+    /// Ends it when passed.
+    pub deadline: Option<Instant>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Cancel> = RefCell::default();
+}
+
+impl Cancel {
+    /// Whether the work should end.
+    pub fn is_due(&self) -> bool {
+        self.flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+/// Runs `work`; its ops fail as soon as `cancel` is due.
+pub fn scope<T>(cancel: Cancel, work: impl FnOnce() -> T) -> T {
+    let outer = CURRENT.replace(cancel);
+    let result = work();
+    CURRENT.replace(outer);
+    result
+}
+
+/// Fails if the running scope's end is due.
+///
+/// # Errors
+/// Fails with "cancelled"; [`Cancel::is_due`] tells the caller that this was the reason.
+pub(super) fn check() -> Result<()> {
+    if CURRENT.with_borrow(Cancel::is_due) {
+        bail!("cancelled");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_fails_only_inside_a_scope_that_is_due() {
+        let flag = Arc::new(AtomicBool::new(false));
+        let cancel = Cancel { flag: Some(flag.clone()), deadline: None };
+        assert!(scope(cancel.clone(), check).is_ok());
+        flag.store(true, Ordering::Relaxed);
+        assert!(scope(cancel, check).is_err());
+        assert!(check().is_ok());
+        let past = Cancel { flag: None, deadline: Some(Instant::now()) };
+        assert!(scope(past, check).is_err());
+    }
+}

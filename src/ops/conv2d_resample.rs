@@ -1,0 +1,90 @@
+//! Convolution together with a change of resolution, in the cheapest equivalent order.
+//!
+//! In short: `downsample(conv(upsample(x)))`, both resamplings with the same FIR filter. A stride
+//! takes the place of decimation, a transposed convolution that of zero insertion, and a 1x1
+//! convolution runs where there are fewer pixels.
+//!
+//! Trap: with `up == 1` the weight is correlated with the image, with `up > 1` convolved (flipped),
+//! which is what a transposed convolution does. Public checkpoints are trained that way.
+//!
+//! Reference: Karras et al. 2020, arXiv:1912.04958, appendix B.
+
+use candle_core::{Result, Tensor, bail};
+
+use super::conv2d::{conv_transpose2d, conv2d};
+use super::upfirdn2d::{Axis, Filter, Upfirdn2d, upfirdn2d};
+
+/// How the resolution changes around a convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Resample<'a> {
+    /// Low-pass filter of both directions.
+    pub filter: &'a Filter,
+    /// Upsampling factor before the convolution, at least 1.
+    pub up: usize,
+    /// Downsampling factor after it, at least 1.
+    pub down: usize,
+}
+
+/// `gain * conv(x [N, C, H, W], w [O, C, k, k])` with `padding` zeros around the upsampled image.
+///
+/// Returns `[N, O, H * up / down, ..]` for an odd `k` and `padding = k / 2`; differentiable to any
+/// order.
+///
+/// # Errors
+/// Fails if channels do not fit, the kernel is not square, or nothing is left.
+pub fn conv2d_resample(
+    x: &Tensor,
+    w: &Tensor,
+    resample: Resample,
+    padding: usize,
+    gain: f64,
+) -> Result<Tensor> {
+    let Resample { filter, up, down } = resample;
+    let (_, _, k, kw) = w.dims4()?;
+    if k != kw || up == 0 || down == 0 {
+        bail!(
+            "conv2d_resample: expected a square kernel and factors >= 1, got {k}x{kw}, up {up}, down {down}"
+        );
+    }
+    let fir = |x: &Tensor, up: usize, down: usize, crop: [isize; 2], gain: f64| {
+        let axis = |taps: usize| {
+            let [before, after] = resample.pads(taps, padding);
+            Axis { up, down, pad: [before - crop[0], after - crop[1]] }
+        };
+        let (taps_y, taps_x) = filter.size();
+        upfirdn2d(x, &Upfirdn2d::convolve(filter, axis(taps_y), axis(taps_x), gain))
+    };
+    let up_gain = (up * up) as f64; // zeros between the pixels take their share of the brightness
+    match (up, down, k) {
+        (1, 1, _) => conv2d(x, w, 1, padding, gain),
+        (1, _, 1) => conv2d(&fir(x, 1, down, [0, 0], 1.0)?, w, 1, 0, gain),
+        (_, 1, 1) => fir(&conv2d(x, w, 1, 0, gain)?, up, 1, [0, 0], up_gain),
+        (1, _, _) => conv2d(&fir(x, 1, 1, [0, 0], 1.0)?, w, down, 0, gain),
+        _ => {
+            let x = conv_transpose2d(x, &w.transpose(0, 1)?, up, 0, gain)?;
+            let crop = [k as isize - 1, k as isize - up as isize];
+            let x = fir(&x, 1, 1, crop, up_gain)?;
+            if down == 1 {
+                return Ok(x);
+            }
+            let axis = Axis { up: 1, down, pad: [0, 0] };
+            upfirdn2d(&x, &Upfirdn2d::convolve(filter, axis, axis, 1.0))
+        }
+    }
+}
+
+impl Resample<'_> {
+    /// Zeros around the upsampled image that centre the filters of both directions.
+    fn pads(&self, taps: usize, padding: usize) -> [isize; 2] {
+        let (mut before, mut after) = (padding, padding);
+        if self.up > 1 {
+            before += (taps + self.up - 1) / 2;
+            after += taps.saturating_sub(self.up) / 2;
+        }
+        if self.down > 1 {
+            before += (taps + 1).saturating_sub(self.down) / 2;
+            after += taps.saturating_sub(self.down) / 2;
+        }
+        [before as isize, after as isize]
+    }
+}

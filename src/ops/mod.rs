@@ -1,0 +1,32 @@
+//! The operations that StyleGAN2 is made of, each closed under differentiation.
+//!
+//! Every op is one public function on tensors, a fused kernel behind it, and beside it the same
+//! thing in plain candle ops (`reference`): the oracle in tests, and the path taken on a device
+//! that has no kernel. A kernel changes speed, never results. Images are `[N, C, H, W]`.
+//!
+//! Kernels exist for f32 and f64 on the CPU (`cpu/`). Their backward passes are members of the
+//! same family of ops, so any order of derivative works; [`grad`] is the only door to it.
+//!
+//! Not here: networks, optimizer schedules, anything that knows what an image shows.
+
+pub mod adam;
+pub mod bias_act;
+pub mod cancel;
+pub mod channel_sum;
+pub mod conv2d;
+pub mod conv2d_resample;
+mod cpu;
+pub mod grad;
+pub mod modulated_conv2d;
+pub mod noise;
+pub mod rng;
+pub mod upfirdn2d;
+
+pub use bias_act::bias_act;
+pub use conv2d::conv2d;
+pub use conv2d_resample::conv2d_resample;
+pub use cpu::raise_allocator_thresholds;
+pub use grad::{grad, grad_with_graph};
+pub use modulated_conv2d::modulated_conv2d;
+pub use noise::add_noise;
+pub use upfirdn2d::upfirdn2d;
