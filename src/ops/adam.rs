@@ -98,15 +98,12 @@ impl Adam {
     }
 }
 
-/// Moves each average towards its parameter: `e = p + beta (e - p)`.
+/// Moves an average towards a value of the same shape, in place: `e = p + beta (e - p)`.
 ///
 /// # Errors
 /// Fails if shapes or types differ.
-pub fn blend(ema: &[Var], params: &[Var], beta: f64) -> Result<()> {
-    for (ema, param) in ema.iter().zip(params) {
-        ema.inplace_op2(param.as_tensor(), &Blend { beta })?;
-    }
-    Ok(())
+pub fn blend(ema: &Tensor, value: &Tensor, beta: f64) -> Result<()> {
+    ema.inplace_op2(&value.contiguous()?, &Blend { beta })
 }
 
 /// The numbers of one step, the same for every parameter.
@@ -292,9 +289,9 @@ mod tests {
 
     #[test]
     fn blend_moves_the_average() -> Result<()> {
-        let ema = [Var::new(&[4f32], &Device::Cpu)?];
-        blend(&ema, &[Var::new(&[8f32], &Device::Cpu)?], 0.25)?;
-        assert_eq!(ema[0].to_vec1::<f32>()?, [7.0]);
+        let ema = Var::new(&[4f32], &Device::Cpu)?;
+        blend(&ema, &Tensor::new(&[8f32], &Device::Cpu)?, 0.25)?;
+        assert_eq!(ema.to_vec1::<f32>()?, [7.0]);
         Ok(())
     }
 }

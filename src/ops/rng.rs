@@ -58,8 +58,13 @@ impl Rng {
 
     /// `count` draws of the normal distribution N(0, 1).
     pub fn normals(&self, count: usize) -> Vec<f64> {
+        self.normals_of_part(0, count)
+    }
+
+    /// As [`Rng::normals`], other ones for each `part` (below 2^24).
+    pub fn normals_of_part(&self, part: u64, count: usize) -> Vec<f64> {
         let mut values = Vec::with_capacity(count + 3);
-        for index in 0..count.div_ceil(4) as u64 {
+        for index in (part << 32)..(part << 32) + count.div_ceil(4) as u64 {
             let [a, b, c, d] =
                 self.block(index).map(|bits| (f64::from(bits) + 0.5) / 4_294_967_296.0);
             values.extend(box_muller(a, b));

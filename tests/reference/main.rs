@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "a test crate has no interface")]
 
 mod golden;
+mod networks;
 mod ops;
 
 /// Relative to the largest magnitude of a tensor, in f32: outputs, first-order gradients, and
@@ -11,3 +12,5 @@ mod ops;
 const OUTPUT: f64 = 1e-5;
 const GRADIENT: f64 = 1e-4;
 const SECOND_ORDER: f64 = 2e-4;
+/// In f64, against the reference's f64.
+const F64: f64 = 1e-6;

@@ -1,0 +1,257 @@
+//! The synthesis network: from intermediate latents to an image, block by block from 4x4 up.
+//!
+//! Reference: Karras et al. 2020, arXiv:1912.04958, sections 2 and 3, figure 7.
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::{Init, Module, VarBuilder};
+
+use super::config::{Architecture, GeneratorConfig};
+use super::layers::{
+    Conv2d, Conv2dConfig, FullyConnected, FullyConnectedConfig, NORMAL, conv2d, fully_connected,
+};
+use crate::ops::bias_act::Activation;
+use crate::ops::conv2d_resample::Resample;
+use crate::ops::rng::Rng;
+use crate::ops::upfirdn2d::{Filter, Upfirdn2d};
+use crate::ops::{add_noise, bias_act, modulated_conv2d, upfirdn2d};
+
+/// Where the noise inputs come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Noise {
+    /// The constants that belong to the weights: the same latent gives the same image.
+    Const,
+    /// Fresh draws per image, layer by layer.
+    Random(Rng),
+    /// None at all.
+    None,
+}
+
+/// One modulated convolution with noise, bias and activation.
+#[derive(Clone, Debug)]
+struct SynthesisLayer {
+    affine: FullyConnected,
+    weight: Tensor,
+    noise_strength: Tensor,
+    noise_const: Tensor,
+    bias: Tensor,
+    up: usize,
+    gain: f64,
+    clamp: Option<f64>,
+    /// Distinguishes the layers' random noise.
+    layer_idx: u64,
+    filter: Filter,
+}
+
+/// A 1x1 modulated convolution to the image's channels.
+#[derive(Clone, Debug)]
+struct ToRgb {
+    affine: FullyConnected,
+    weight: Tensor,
+    bias: Tensor,
+    clamp: Option<f64>,
+    filter: Filter,
+}
+
+/// The layers of one resolution.
+#[derive(Clone, Debug)]
+struct Block {
+    /// `const [C, 4, 4]` of the first block.
+    constant: Option<Tensor>,
+    conv0: Option<SynthesisLayer>,
+    conv1: SynthesisLayer,
+    torgb: Option<ToRgb>,
+    skip: Option<Conv2d>,
+}
+
+/// A synthesis network.
+#[derive(Clone, Debug)]
+pub struct Synthesis {
+    blocks: Vec<Block>,
+    num_ws: usize,
+    w_dim: usize,
+    filter: Filter,
+}
+
+/// A synthesis network with parameters `bRES.*`.
+///
+/// # Errors
+/// Fails if `vb` has no such tensors.
+pub fn synthesis(config: &GeneratorConfig, vb: &VarBuilder) -> Result<Synthesis> {
+    let block = |&res: &usize| block(config, res, &vb.pp(format!("b{res}")));
+    let blocks = config.block_resolutions().iter().map(block).collect::<Result<_>>()?;
+    let (num_ws, w_dim) = (config.num_ws(), config.w_dim);
+    Ok(Synthesis { blocks, num_ws, w_dim, filter: Filter::stylegan2() })
+}
+
+fn block(config: &GeneratorConfig, res: usize, vb: &VarBuilder) -> Result<Block> {
+    let dim = config.channels(res);
+    let is_first = res == 4;
+    let is_resnet = config.architecture == Architecture::Resnet && !is_first;
+    let has_rgb = config.architecture == Architecture::Skip || res == config.img_resolution;
+    let half = std::f64::consts::FRAC_1_SQRT_2;
+    let in_dim = if is_first { dim } else { config.channels(res / 2) };
+    let level = 2 * u64::from(res.ilog2());
+    let layer = |name: &str, in_dim: usize, up: usize, gain: f64| {
+        let layer_idx = level + u64::from(name == "conv1");
+        let sizes = LayerSizes { in_dim, out_dim: dim, res, up, gain, layer_idx };
+        synthesis_layer(config, sizes, &vb.pp(name))
+    };
+    let skip = || conv2d(in_dim, dim, Conv2dConfig { up: 2, ..Conv2dConfig::skip(half) }, &vb.pp("skip"));
+    let constant = || vb.get_with_hints((dim, 4, 4), "const", NORMAL);
+    Ok(Block {
+        constant: is_first.then(constant).transpose()?,
+        conv0: (!is_first).then(|| layer("conv0", in_dim, 2, 1.0)).transpose()?,
+        conv1: layer("conv1", dim, 1, if is_resnet { half } else { 1.0 })?,
+        torgb: has_rgb.then(|| to_rgb(config, dim, &vb.pp("torgb"))).transpose()?,
+        skip: is_resnet.then(skip).transpose()?,
+    })
+}
+
+/// What distinguishes one synthesis layer from another.
+#[derive(Clone, Copy)]
+struct LayerSizes {
+    in_dim: usize,
+    out_dim: usize,
+    res: usize,
+    up: usize,
+    gain: f64,
+    layer_idx: u64,
+}
+
+/// The layer that turns a `w` into `dim` styles; styles start at 1.
+fn affine(config: &GeneratorConfig, dim: usize, vb: &VarBuilder) -> Result<FullyConnected> {
+    let linear = FullyConnectedConfig { bias_init: 1.0, ..FullyConnectedConfig::LINEAR };
+    fully_connected(config.w_dim, dim, linear, &vb.pp("affine"))
+}
+
+fn synthesis_layer(
+    config: &GeneratorConfig,
+    sizes: LayerSizes,
+    vb: &VarBuilder,
+) -> Result<SynthesisLayer> {
+    let LayerSizes { in_dim, out_dim, res, up, gain, layer_idx } = sizes;
+    Ok(SynthesisLayer {
+        affine: affine(config, in_dim, vb)?,
+        weight: vb.get_with_hints((out_dim, in_dim, 3, 3), "weight", NORMAL)?,
+        noise_strength: vb.get_with_hints((), "noise_strength", Init::Const(0.0))?,
+        noise_const: vb.get_with_hints((res, res), "noise_const", NORMAL)?,
+        bias: vb.get_with_hints(out_dim, "bias", Init::Const(0.0))?,
+        up,
+        gain: Activation::LRELU.default_gain() * gain,
+        clamp: config.conv_clamp.map(|clamp| clamp * gain),
+        layer_idx,
+        filter: Filter::stylegan2(),
+    })
+}
+
+fn to_rgb(config: &GeneratorConfig, in_dim: usize, vb: &VarBuilder) -> Result<ToRgb> {
+    Ok(ToRgb {
+        affine: affine(config, in_dim, vb)?,
+        weight: vb.get_with_hints((config.img_channels, in_dim, 1, 1), "weight", NORMAL)?,
+        bias: vb.get_with_hints(config.img_channels, "bias", Init::Const(0.0))?,
+        clamp: config.conv_clamp,
+        filter: Filter::stylegan2(),
+    })
+}
+
+impl SynthesisLayer {
+    /// `x [N, in, H, W]`, `w [N, w_dim]` to `[N, out, H * up, W * up]`.
+    fn forward(&self, x: &Tensor, w: &Tensor, noise: Noise) -> Result<Tensor> {
+        let styles = self.affine.forward(w)?; // [N, in]
+        let resample = Resample { filter: &self.filter, up: self.up, down: 1 };
+        let x = modulated_conv2d(x, &self.weight, &styles, resample, true)?;
+        let (n, res) = (x.dim(0)?, self.noise_const.dim(0)?);
+        let x = match noise {
+            Noise::None => x,
+            Noise::Const => {
+                let noise = self.noise_const.reshape((1, 1, res, res))?;
+                add_noise(&x, &noise, &self.noise_strength)?
+            }
+            Noise::Random(rng) => {
+                let draws = rng.normals_of_part(self.layer_idx, n * res * res);
+                let noise = Tensor::from_vec(draws, (n, 1, res, res), x.device())?;
+                add_noise(&x, &noise.to_dtype(x.dtype())?, &self.noise_strength)?
+            }
+        };
+        bias_act(&x, Some(&self.bias), Activation::LRELU, self.gain, self.clamp)
+    }
+}
+
+impl ToRgb {
+    /// `x [N, in, H, W]`, `w [N, w_dim]` to `[N, img_channels, H, W]`.
+    fn forward(&self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+        let in_dim = self.weight.dim(1)?;
+        let styles = (self.affine.forward(w)? * (1.0 / (in_dim as f64).sqrt()))?;
+        let resample = Resample { filter: &self.filter, up: 1, down: 1 };
+        let x = modulated_conv2d(x, &self.weight, &styles, resample, false)?;
+        bias_act(&x, Some(&self.bias), Activation::Linear, 1.0, self.clamp)
+    }
+}
+
+impl Block {
+    /// Features `x` (none for the first block) to features at this block's resolution.
+    fn forward(&self, x: Option<&Tensor>, ws: &[Tensor], noise: Noise) -> Result<Tensor> {
+        match (x, &self.constant, &self.conv0) {
+            (None, Some(constant), None) => {
+                let (c, h, w) = constant.dims3()?;
+                let n = ws[0].dim(0)?;
+                let x = constant.unsqueeze(0)?.broadcast_as((n, c, h, w))?;
+                self.conv1.forward(&x, &ws[0], noise)
+            }
+            (Some(x), None, Some(conv0)) => {
+                let y = self.skip.as_ref().map(|skip| skip.forward(x)).transpose()?;
+                let x = conv0.forward(x, &ws[0], noise)?;
+                let x = self.conv1.forward(&x, &ws[1], noise)?;
+                match y {
+                    Some(y) => y + x,
+                    None => Ok(x),
+                }
+            }
+            _ => bail!("synthesis: only the first block starts without features"),
+        }
+    }
+
+    fn num_convs(&self) -> usize {
+        1 + usize::from(self.conv0.is_some())
+    }
+}
+
+impl Synthesis {
+    /// Images `[N, img_channels, H, W]`, about [-1, 1], of `ws [N, num_ws, w_dim]`.
+    ///
+    /// A block's toRGB shares its `w` with the next block's first convolution.
+    ///
+    /// # Errors
+    /// Fails if `ws` has another shape.
+    pub fn forward(&self, ws: &Tensor, noise: Noise) -> Result<Tensor> {
+        let (_, num_ws, w_dim) = ws.dims3()?;
+        if (num_ws, w_dim) != (self.num_ws, self.w_dim) {
+            bail!(
+                "synthesis: expected ws [N, {}, {}], got {:?}",
+                self.num_ws,
+                self.w_dim,
+                ws.shape()
+            );
+        }
+        let ws = (0..num_ws)
+            .map(|i| ws.narrow(1, i, 1)?.squeeze(1)?.contiguous())
+            .collect::<Result<Vec<_>>>()?; // num_ws x [N, w_dim]
+        let (mut x, mut img): (Option<Tensor>, Option<Tensor>) = (None, None);
+        let mut w_idx = 0;
+        for block in &self.blocks {
+            let features = block.forward(x.as_ref(), &ws[w_idx..], noise)?;
+            w_idx += block.num_convs();
+            let upsampled = img
+                .map(|img| upfirdn2d(&img, &Upfirdn2d::double(&self.filter)))
+                .transpose()?;
+            img = match (upsampled, &block.torgb) {
+                (None, None) => None,
+                (Some(img), None) => Some(img),
+                (None, Some(torgb)) => Some(torgb.forward(&features, &ws[w_idx])?),
+                (Some(img), Some(torgb)) => Some((img + torgb.forward(&features, &ws[w_idx])?)?),
+            };
+            x = Some(features);
+        }
+        img.ok_or_else(|| candle_core::Error::msg("synthesis: expected at least one block"))
+    }
+}
