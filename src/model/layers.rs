@@ -108,11 +108,8 @@ impl Module for FullyConnected {
     /// `[N, in]` to `[N, out]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = (x.matmul(&self.weight.t()?)? * self.weight_gain)?;
-        let bias = if self.bias_gain == 1.0 {
-            self.bias.clone()
-        } else {
-            (&self.bias * self.bias_gain)?
-        };
+        let bias =
+            if self.bias_gain == 1.0 { self.bias.clone() } else { (&self.bias * self.bias_gain)? };
         bias_act(&x, Some(&bias), self.activation, self.activation.default_gain(), None)
     }
 }
@@ -169,7 +166,12 @@ impl Conv2dConfig {
 ///
 /// # Errors
 /// Fails if `vb` has no such tensors.
-pub fn conv2d(in_dim: usize, out_dim: usize, config: Conv2dConfig, vb: &VarBuilder) -> Result<Conv2d> {
+pub fn conv2d(
+    in_dim: usize,
+    out_dim: usize,
+    config: Conv2dConfig,
+    vb: &VarBuilder,
+) -> Result<Conv2d> {
     let k = config.kernel_size;
     let bias = || vb.get_with_hints(out_dim, "bias", Init::Const(0.0));
     Ok(Conv2d {

@@ -6,9 +6,7 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, Module, VarBuilder};
 
-use super::layers::{
-    FullyConnected, FullyConnectedConfig, fully_connected, normalize_2nd_moment,
-};
+use super::layers::{FullyConnected, FullyConnectedConfig, fully_connected, normalize_2nd_moment};
 use crate::ops::adam;
 use crate::ops::bias_act::Activation;
 
@@ -61,11 +59,8 @@ pub fn mapping(config: MappingConfig, vb: &VarBuilder) -> Result<Mapping> {
     let embed_dim = if c_dim > 0 { w_dim } else { 0 };
     let linear = FullyConnectedConfig::LINEAR;
     let embed = (c_dim > 0).then(|| fully_connected(c_dim, embed_dim, linear, &vb.pp("embed")));
-    let slow = FullyConnectedConfig {
-        activation: Activation::LRELU,
-        lr_multiplier: 0.01,
-        bias_init: 0.0,
-    };
+    let slow =
+        FullyConnectedConfig { activation: Activation::LRELU, lr_multiplier: 0.01, bias_init: 0.0 };
     let layer = |i: usize| {
         let in_dim = if i == 0 { z_dim + embed_dim } else { w_dim };
         fully_connected(in_dim, w_dim, slow, &vb.pp(format!("fc{i}")))

@@ -96,7 +96,8 @@ fn block(config: &GeneratorConfig, res: usize, vb: &VarBuilder) -> Result<Block>
         let sizes = LayerSizes { in_dim, out_dim: dim, res, up, gain, layer_idx };
         synthesis_layer(config, sizes, &vb.pp(name))
     };
-    let skip = || conv2d(in_dim, dim, Conv2dConfig { up: 2, ..Conv2dConfig::skip(half) }, &vb.pp("skip"));
+    let skip =
+        || conv2d(in_dim, dim, Conv2dConfig { up: 2, ..Conv2dConfig::skip(half) }, &vb.pp("skip"));
     let constant = || vb.get_with_hints((dim, 4, 4), "const", NORMAL);
     Ok(Block {
         constant: is_first.then(constant).transpose()?,
@@ -241,9 +242,8 @@ impl Synthesis {
         for block in &self.blocks {
             let features = block.forward(x.as_ref(), &ws[w_idx..], noise)?;
             w_idx += block.num_convs();
-            let upsampled = img
-                .map(|img| upfirdn2d(&img, &Upfirdn2d::double(&self.filter)))
-                .transpose()?;
+            let upsampled =
+                img.map(|img| upfirdn2d(&img, &Upfirdn2d::double(&self.filter))).transpose()?;
             img = match (upsampled, &block.torgb) {
                 (None, None) => None,
                 (Some(img), None) => Some(img),

@@ -222,7 +222,8 @@ mod tests {
     fn the_message_names_the_tensor() -> Result<()> {
         let store = Store::new(DType::F32, &Device::Cpu);
         generator(&tiny(), &store.init(3))?;
-        let header = Header::new(GeneratorConfig { mapping_layers: 3, ..tiny() }, 0, json!({}), json!([]));
+        let header =
+            Header::new(GeneratorConfig { mapping_layers: 3, ..tiny() }, 0, json!({}), json!([]));
         let error = from_bytes(&to_bytes(&header, &store)?, &Device::Cpu).unwrap_err();
         assert!(error.to_string().contains("mapping.fc2"), "{error}");
 

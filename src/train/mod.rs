@@ -1,3 +1,8 @@
 //! Training: losses, the lazy regularisers, the loop of steps.
+//!
+//! Not here: pictures from files, outputs, clocks that end a run.
 
 pub mod config;
+pub mod loss;
+pub mod phases;
+pub mod trainer;

@@ -37,10 +37,6 @@ impl Golden {
         self.tensors.contains_key(name)
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &String> {
-        self.tensors.keys()
-    }
-
     pub fn get(&self, name: &str, dtype: DType) -> Result<Tensor> {
         let tensor = self.tensors.get(name).with_context(|| format!("no tensor {name}"))?;
         Ok(tensor.to_dtype(dtype)?)

@@ -4,8 +4,10 @@
 #![expect(unreachable_pub, reason = "a test crate has no interface")]
 
 mod golden;
+mod gradients;
 mod networks;
 mod ops;
+mod trajectories;
 
 /// Relative to the largest magnitude of a tensor, in f32: outputs, first-order gradients, and
 /// gradients of gradients. Each is some ten times what f32 rounding gives the reference itself.

@@ -11,7 +11,7 @@ use stylegan2_c2d::model::{discriminator, generator};
 use stylegan2_c2d::ops::grad;
 
 use crate::golden::{Check, Golden, files};
-use crate::{F64, GRADIENT, OUTPUT};
+use crate::{GRADIENT, OUTPUT};
 
 /// Both networks with the weights of a golden file.
 pub struct Networks {
@@ -172,10 +172,10 @@ fn e_architectures() -> Result<()> {
         let mut check = Check::new();
         for (id, variant) in file.json("variants")?.as_object().context("variants")? {
             for dtype in [DType::F32, DType::F64] {
-                let networks =
-                    Networks::load(&file, &variant["spec"], &format!("{id}."), dtype)?;
+                let networks = Networks::load(&file, &variant["spec"], &format!("{id}."), dtype)?;
                 let get = |name: &str| file.get(&format!("{id}.{name}"), dtype);
-                let img = networks.g()?.forward(&get("z")?, None, Truncation::NONE, Noise::Const)?;
+                let img =
+                    networks.g()?.forward(&get("z")?, None, Truncation::NONE, Noise::Const)?;
                 check.close("img", &img, &get("img")?, OUTPUT)?;
                 let real = Var::from_tensor(&get("real")?)?;
                 let logits = networks.d()?.forward(&real, None)?;
@@ -186,6 +186,5 @@ fn e_architectures() -> Result<()> {
         }
         check.finish(&file.name())?;
     }
-    let _ = F64;
     Ok(())
 }

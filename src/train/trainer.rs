@@ -1,0 +1,363 @@
+//! The training step: draws, phases, optimizers, moving average.
+//!
+//! Everything random in step k is a pure function of (seed, k), so two runs with one seed are the
+//! same run. The moving average `g_ema` holds finished steps only: a step that is abandoned in its
+//! middle leaves it as it was.
+//!
+//! Reference: Karras et al. 2020, arXiv:1912.04958, appendix B; arXiv:2006.06676.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use super::config::TrainConfig;
+use super::phases::{Draw, Networks, Reals, add_to};
+use crate::model::{Noise, Store};
+use crate::ops::adam::{Adam, AdamConfig, blend};
+use crate::ops::rng::{Rng, Stream};
+
+/// Steps from one path length regularisation to the next.
+pub const G_REG_INTERVAL: u64 = 4;
+/// Steps from one R1 regularisation to the next.
+pub const D_REG_INTERVAL: u64 = 16;
+
+/// The phases, in their order within a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Generator, main loss.
+    Gmain,
+    /// Generator, path length.
+    Greg,
+    /// Discriminator, main loss.
+    Dmain,
+    /// Discriminator, R1.
+    Dreg,
+}
+
+/// All inputs of one forward pass of each phase.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// Of Dmain and Dreg.
+    pub reals: Reals,
+    /// Of Gmain.
+    pub g_main: Draw,
+    /// Of Greg: latents, and noise `[N, C, H, W]` from N(0, 1).
+    pub g_reg: (Draw, Tensor),
+    /// Of Dmain.
+    pub d_main: Draw,
+}
+
+/// What a step found: means over its images.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepStats {
+    /// Loss of the generator.
+    pub g_loss: f64,
+    /// Loss of the discriminator.
+    pub d_loss: f64,
+    /// Logit of generated images in Dmain.
+    pub fake_score: f64,
+    /// Logit of real images in Dmain.
+    pub real_score: f64,
+    /// Share of real images with a positive logit minus that with a negative one.
+    pub real_sign: f64,
+    /// `|grad D|^2`, in steps with R1.
+    pub r1_penalty: Option<f64>,
+    /// `(length - mean)^2`, in steps with path length.
+    pub pl_penalty: Option<f64>,
+    /// Seconds of Gmain, Greg, Dmain, Dreg with their optimizer steps, and of the average's rest.
+    pub seconds: [f64; 5],
+}
+
+/// Networks, optimizers and counters of a training run.
+pub struct Trainer {
+    config: TrainConfig,
+    networks: Networks,
+    adam_g: Adam,
+    adam_d: Adam,
+    g_ema: Store,
+    g_ema_params: Vec<Var>,
+    /// Decay with which the last finished step still has to enter the average.
+    pending_ema: Option<f64>,
+    pl_mean: f64,
+    num_steps: u64,
+    cur_nimg: u64,
+}
+
+impl Trainer {
+    /// A fresh run on `device`, in f32.
+    ///
+    /// # Errors
+    /// Fails if memory for the networks cannot be had.
+    pub fn new(config: TrainConfig, device: &Device) -> Result<Self> {
+        let networks = Networks::init(&config.g, &config.d, config.seed, (DType::F32, device))?;
+        Self::with_networks(config, networks)
+    }
+
+    /// A run that starts from given networks.
+    ///
+    /// # Errors
+    /// Fails if memory for the optimizers cannot be had.
+    pub fn with_networks(config: TrainConfig, networks: Networks) -> Result<Self> {
+        let adam = |interval: u64, params: &[Var]| {
+            let ratio = interval as f64 / (interval as f64 + 1.0);
+            let (lr, beta2) = (config.lr * ratio, 0.99f64.powf(ratio));
+            Adam::new(params.to_vec(), AdamConfig { lr, beta1: 0.0, beta2, eps: 1e-8 })
+        };
+        let g_interval = if config.pl_weight > 0.0 { Some(G_REG_INTERVAL) } else { None };
+        let adam_g = match g_interval {
+            Some(interval) => adam(interval, &networks.g_params)?,
+            None => adam(G_REG_INTERVAL, &networks.g_params)?,
+        };
+        let adam_d = adam(D_REG_INTERVAL, &networks.d_params)?;
+        let g_ema = networks.g_store.deep_copy()?;
+        let g_ema_params = g_ema.params().into_iter().map(|(_, var)| var).collect();
+        Ok(Self {
+            config,
+            networks,
+            adam_g,
+            adam_d,
+            g_ema,
+            g_ema_params,
+            pending_ema: None,
+            pl_mean: 0.0,
+            num_steps: 0,
+            cur_nimg: 0,
+        })
+    }
+
+    /// Real images shown to D so far.
+    pub fn cur_nimg(&self) -> u64 {
+        self.cur_nimg
+    }
+
+    /// Finished steps.
+    pub fn num_steps(&self) -> u64 {
+        self.num_steps
+    }
+
+    /// Running mean of the path lengths.
+    pub fn pl_mean(&self) -> f64 {
+        self.pl_mean
+    }
+
+    /// The run's configuration.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The networks being trained.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    /// Whether the run has seen as many images as it should.
+    pub fn is_done(&self) -> bool {
+        self.cur_nimg as f64 >= self.config.total_kimg * 1000.0
+    }
+
+    /// The moving average of the generator after the last finished step.
+    ///
+    /// # Errors
+    /// Fails if an op does.
+    pub fn g_ema(&mut self) -> Result<&Store> {
+        if let Some(beta) = self.pending_ema.take() {
+            for (ema, param) in self.g_ema_params.iter().zip(&self.networks.g_params) {
+                blend(ema, param, beta)?;
+            }
+        }
+        Ok(&self.g_ema)
+    }
+
+    /// The random inputs of the next step, one [`Round`] for each `batch_gpu` of the real images.
+    ///
+    /// * `reals` - the `batch` images of the step.
+    /// * `label_of` - a label of the data set for a uniform draw in [0, 1).
+    ///
+    /// # Errors
+    /// Fails if the batch is not a multiple of `batch_gpu`.
+    pub fn draw(&self, reals: &Reals, label_pool: Option<&Tensor>) -> Result<Vec<Round>> {
+        let n = self.config.batch_gpu;
+        (0..self.config.batch / n)
+            .map(|round| {
+                let part = |x: &Tensor| x.narrow(0, round * n, n);
+                let reals =
+                    Reals { img: part(&reals.img)?, c: reals.c.as_ref().map(part).transpose()? };
+                let draw = |phase: Phase, n: usize| self.draw_phase(phase, round, n, label_pool);
+                let num_pl = (n / 2).max(1);
+                let pl_shape = (num_pl, self.config.g.img_channels, self.config.g.img_resolution);
+                let pl_noise = self.pl_noise(round, pl_shape, &reals.img)?;
+                Ok(Round {
+                    g_main: draw(Phase::Gmain, n)?,
+                    g_reg: (draw(Phase::Greg, num_pl)?, pl_noise),
+                    d_main: draw(Phase::Dmain, n)?,
+                    reals,
+                })
+            })
+            .collect()
+    }
+
+    /// One step: every phase that is due, over all rounds.
+    ///
+    /// # Errors
+    /// Fails if an op does, or is cancelled; then the step has not happened as far as
+    /// [`Trainer::g_ema`] and the counters are concerned, and the run should end.
+    pub fn step(&mut self, rounds: &[Round]) -> Result<StepStats> {
+        let mut stats = StepStats::default();
+        self.g_main(rounds, &mut stats)?;
+        if self.config.pl_weight > 0.0 && self.num_steps.is_multiple_of(G_REG_INTERVAL) {
+            self.g_reg(rounds, &mut stats)?;
+        }
+        self.d_main(rounds, &mut stats)?;
+        if self.config.r1_gamma > 0.0 && self.num_steps.is_multiple_of(D_REG_INTERVAL) {
+            self.d_reg(rounds, &mut stats)?;
+        }
+        let start = Instant::now();
+        self.pending_ema = Some(self.ema_beta());
+        for (name, buffer) in self.networks.g_store.buffers() {
+            if name.ends_with("w_avg") {
+                self.g_ema.set(&name, &buffer)?;
+            }
+        }
+        self.num_steps += 1;
+        self.cur_nimg += self.config.batch as u64;
+        stats.seconds[4] = start.elapsed().as_secs_f64();
+        Ok(stats)
+    }
+
+    /// Decay of the average in this step: a half-life of `ema_kimg`, shorter at the beginning.
+    fn ema_beta(&self) -> f64 {
+        let full = self.config.ema_kimg * 1000.0;
+        let ramp = self.config.ema_rampup.map_or(f64::INFINITY, |r| self.cur_nimg as f64 * r);
+        0.5f64.powf(self.config.batch as f64 / full.min(ramp).max(1e-8))
+    }
+
+    fn g_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+        let start = Instant::now();
+        let mut total = Total::default();
+        for round in rounds {
+            let result = self.networks.g_main(&round.g_main)?;
+            total.add(result.grads)?;
+            stats.g_loss += mean(&result.loss)? / rounds.len() as f64;
+        }
+        let ema = self.pending_ema.take().map(|beta| (self.g_ema_params.as_slice(), beta));
+        self.adam_g.step(&total.grads, ema)?;
+        stats.seconds[Phase::Gmain as usize] = start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn g_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+        let start = Instant::now();
+        let weights = (self.config.pl_weight, G_REG_INTERVAL as f64);
+        let mut total = Total::default();
+        let (mut penalty, mut pl_mean) = (0.0, self.pl_mean);
+        for round in rounds {
+            let (draw, pl_noise) = &round.g_reg;
+            let result = self.networks.g_reg(draw, pl_noise, pl_mean, weights)?;
+            total.add(result.grads)?;
+            penalty += mean(&result.pl_penalty)? / rounds.len() as f64;
+            pl_mean = result.pl_mean;
+        }
+        self.adam_g.step(&total.grads, None)?;
+        self.pl_mean = pl_mean;
+        stats.pl_penalty = Some(penalty);
+        stats.seconds[Phase::Greg as usize] = start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn d_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+        let start = Instant::now();
+        let mut total = Total::default();
+        for round in rounds {
+            let result = self.networks.d_main(&round.d_main, &round.reals)?;
+            total.add(result.grads)?;
+            let share = 1.0 / rounds.len() as f64;
+            stats.d_loss += mean(&result.loss)? * share;
+            stats.fake_score += mean(&result.fake_logits)? * share;
+            stats.real_score += mean(&result.real_logits)? * share;
+            stats.real_sign += mean(&result.real_logits.sign()?)? * share;
+        }
+        self.adam_d.step(&total.grads, None)?;
+        stats.seconds[Phase::Dmain as usize] = start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn d_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+        let start = Instant::now();
+        let mut total = Total::default();
+        let mut penalty = 0.0;
+        for round in rounds {
+            let gain = D_REG_INTERVAL as f64;
+            let result = self.networks.d_reg(&round.reals, self.config.r1_gamma, gain)?;
+            total.add(result.grads)?;
+            penalty += mean(&result.r1_penalty)? / rounds.len() as f64;
+        }
+        self.adam_d.step(&total.grads, None)?;
+        stats.r1_penalty = Some(penalty);
+        stats.seconds[Phase::Dreg as usize] = start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn draw_phase(
+        &self,
+        phase: Phase,
+        round: usize,
+        n: usize,
+        label_pool: Option<&Tensor>,
+    ) -> Result<Draw> {
+        let g = &self.config.g;
+        let device = self.networks.w_avg()?.device();
+        let step = self.num_steps * 4 + phase as u64;
+        let rng = |stream: Stream| Rng::new(self.config.seed, stream, step);
+        let latents = |part: u64| {
+            let draws = rng(Stream::Latents).normals_of_part(part, n * g.z_dim);
+            Tensor::from_vec(draws, (n, g.z_dim), device)?.to_dtype(DType::F32)
+        };
+        let round = round as u64;
+        let mixing = rng(Stream::StyleMixing);
+        let mix = (mixing.uniform(2 * round) < self.config.style_mixing_prob)
+            .then(|| {
+                let cutoff = 1 + mixing.below(2 * round + 1, g.num_ws() - 1);
+                Ok::<_, candle_core::Error>((cutoff, latents(2 * round + 1)?))
+            })
+            .transpose()?;
+        let c = label_pool.map(|pool| {
+            let rows = pool.dim(0)?;
+            let labels = rng(Stream::Labels);
+            let pick = |i: usize| labels.below(round << 32 | i as u64, rows) as u32;
+            pool.index_select(&Tensor::from_iter((0..n).map(pick), device)?, 0)
+        });
+        let noise = Rng::new(self.config.seed, Stream::LayerNoise, step << 16 | round);
+        Ok(Draw { z: latents(2 * round)?, c: c.transpose()?, mix, noise: Noise::Random(noise) })
+    }
+
+    fn pl_noise(
+        &self,
+        round: usize,
+        (n, channels, res): (usize, usize, usize),
+        like: &Tensor,
+    ) -> Result<Tensor> {
+        let rng = Rng::new(self.config.seed, Stream::PathLength, self.num_steps);
+        let draws = rng.normals_of_part(round as u64, n * channels * res * res);
+        Tensor::from_vec(draws, (n, channels, res, res), like.device())?.to_dtype(DType::F32)
+    }
+}
+
+/// Gradients, summed over rounds.
+#[derive(Default)]
+struct Total {
+    grads: Vec<Tensor>,
+}
+
+impl Total {
+    fn add(&mut self, grads: Vec<Tensor>) -> Result<()> {
+        if self.grads.is_empty() {
+            self.grads = grads;
+            return Ok(());
+        }
+        add_to(&mut self.grads, grads)
+    }
+}
+
+fn mean(x: &Tensor) -> Result<f64> {
+    x.to_dtype(DType::F64)?.mean_all()?.to_scalar()
+}
