@@ -6,3 +6,4 @@ pub mod config;
 pub mod loss;
 pub mod phases;
 pub mod trainer;
+pub mod presets;
