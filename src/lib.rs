@@ -1,5 +1,7 @@
 //! Trains StyleGAN2 where the pictures are.
 
+pub mod data;
+pub mod job;
 pub mod model;
 pub mod ops;
 pub mod train;

@@ -1,0 +1,10 @@
+//! The Ocean job: what comes in on `/data`, what may leave it, and what is said meanwhile.
+//!
+//! Three rules hold here. Logs are public, so no line carries a path, a file name or anything
+//! of a picture; what leaves is a fixed list of files ([`outputs`]); no variable of the
+//! environment changes either.
+
+pub mod flags;
+pub mod params;
+pub mod problem;
+pub mod table;

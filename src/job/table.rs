@@ -1,0 +1,327 @@
+//! The table of parameters: names, defaults, what is allowed, what they mean.
+//!
+//! Single source of the keys of `algoCustomData.json`, of the flags of `train`, of the README's
+//! table and of algorithm.json's `consumerParameters` (`tests/parameters.rs` holds the four
+//! together). Every value is read as text, so a flag and a JSON value fail in the same words.
+
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as ValueError;
+use serde::{Deserialize, Serialize};
+
+use super::params::Params;
+use crate::data::Cond;
+
+/// How a form should ask for a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A field for a number.
+    Number,
+    /// A field for text: a number or `auto`, or a color.
+    Text,
+    /// A check box.
+    Boolean,
+    /// One of a list of values.
+    Select,
+}
+
+/// One row of the table.
+pub struct Parameter {
+    /// Key in JSON.
+    pub name: &'static str,
+    /// Flag without its dashes: the name in kebab case.
+    pub flag: &'static str,
+    /// How a form should ask for it.
+    pub kind: Kind,
+    /// What an absent value means, in words that are themselves allowed; empty: absent.
+    pub default: &'static str,
+    /// What is allowed, in words.
+    pub allowed: &'static str,
+    /// What it does, one line.
+    pub doc: &'static str,
+    /// Sets the parameter from trimmed text; `None` if the text is not allowed.
+    pub(super) set: fn(&mut Params, &str) -> Option<()>,
+}
+
+/// Augmentation of what the discriminator sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aug {
+    /// As strong as overfitting demands.
+    #[default]
+    Ada,
+    /// Of one strength.
+    Fixed,
+    /// None.
+    NoAug,
+}
+
+/// Every parameter, in the order in which people should meet them.
+pub const PARAMETERS: [Parameter; 15] = [
+    Parameter {
+        name: "resolution",
+        flag: "resolution",
+        kind: Kind::Select,
+        default: "auto",
+        allowed: "a power of two from 8 to 1024, or auto",
+        doc: "Width and height of the images in pixels; auto: what the pictures give, at most \
+              256, without a GPU 64.",
+        set: |params, text| {
+            set_or_auto(&mut params.resolution, text, |text| power_of_two(text, 8, 1024))
+        },
+    },
+    Parameter {
+        name: "cfg",
+        flag: "cfg",
+        kind: Kind::Select,
+        default: "",
+        allowed: "auto, stylegan2, paper256, paper512, paper1024, cifar or tiny",
+        doc: "Configuration of networks and training; empty: auto with a GPU, tiny without one.",
+        set: |params, text| set(&mut params.cfg, choice(text).map(Some)),
+    },
+    Parameter {
+        name: "kimg",
+        flag: "kimg",
+        kind: Kind::Number,
+        default: "1000",
+        allowed: "a number from 0.001 to 100000",
+        doc: "Length of the training, in thousands of pictures shown to the discriminator.",
+        set: |params, text| set(&mut params.kimg, real(text, 0.001, 100_000.0)),
+    },
+    Parameter {
+        name: "batch",
+        flag: "batch",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a whole number from 1 to 512, or auto",
+        doc: "Pictures per step of the optimizer; auto: as the configuration has it.",
+        set: |params, text| set_or_auto(&mut params.batch, text, |text| size(text, 1, 512)),
+    },
+    Parameter {
+        name: "batch_gpu",
+        flag: "batch-gpu",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a whole number from 1 to 512 that divides batch, or auto",
+        doc: "Pictures computed at once; fewer need less memory and more time; auto: what fits.",
+        set: |params, text| set_or_auto(&mut params.batch_gpu, text, |text| size(text, 1, 512)),
+    },
+    Parameter {
+        name: "gamma",
+        flag: "gamma",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 1000, or auto",
+        doc: "Weight of the R1 penalty; more is calmer and less varied; auto: by the resolution.",
+        set: |params, text| set_or_auto(&mut params.gamma, text, |text| real(text, 0.0, 1000.0)),
+    },
+    Parameter {
+        name: "seed",
+        flag: "seed",
+        kind: Kind::Number,
+        default: "0",
+        allowed: "a whole number from 0 to 4294967295",
+        doc: "Seeds every random stream: same seed and pictures, same weights.",
+        set: |params, text| set(&mut params.seed, whole(text, 0, u64::from(u32::MAX))),
+    },
+    Parameter {
+        name: "mirror",
+        flag: "mirror",
+        kind: Kind::Boolean,
+        default: "false",
+        allowed: "true or false",
+        doc: "Show every picture mirrored as well.",
+        set: |params, text| set(&mut params.mirror, boolean(text)),
+    },
+    Parameter {
+        name: "aug",
+        flag: "aug",
+        kind: Kind::Select,
+        default: "ada",
+        allowed: "ada, fixed or noaug",
+        doc: "Augmentation against overfitting: adaptive, of one strength, or none.",
+        set: |params, text| set(&mut params.aug, choice(text)),
+    },
+    Parameter {
+        name: "crop",
+        flag: "crop",
+        kind: Kind::Select,
+        default: "center",
+        allowed: "center, pad or stretch",
+        doc: "How pictures become square: cut, padded with background, or stretched.",
+        set: |params, text| set(&mut params.crop, choice(text)),
+    },
+    Parameter {
+        name: "resize",
+        flag: "resize",
+        kind: Kind::Select,
+        default: "lanczos",
+        allowed: "lanczos or box",
+        doc: "Filter that scales the pictures.",
+        set: |params, text| set(&mut params.resize, choice(text)),
+    },
+    Parameter {
+        name: "background",
+        flag: "background",
+        kind: Kind::Text,
+        default: "white",
+        allowed: "white, black or #rrggbb",
+        doc: "Color below transparent pictures and around padded ones.",
+        set: |params, text| set(&mut params.background, color(text)),
+    },
+    Parameter {
+        name: "cond",
+        flag: "cond",
+        kind: Kind::Select,
+        default: "false",
+        allowed: "false, true, labels, folders or assets",
+        doc: "Train classes: from dataset.json, one per sub-folder or one per input asset; true: \
+              the first of these that is there.",
+        set: |params, text| set(&mut params.cond, cond(text)),
+    },
+    Parameter {
+        name: "max_minutes",
+        flag: "max-minutes",
+        kind: Kind::Number,
+        default: "",
+        allowed: "a number from 0.1 to 100000",
+        doc: "Stop in time to deliver within this many minutes; empty: no limit.",
+        set: |params, text| set(&mut params.max_minutes, real(text, 0.1, 100_000.0).map(Some)),
+    },
+    Parameter {
+        name: "snap_minutes",
+        flag: "snap-minutes",
+        kind: Kind::Number,
+        default: "5",
+        allowed: "a number from 0.05 to 1440",
+        doc: "Refresh generator.safetensors and samples.png every so many minutes.",
+        set: |params, text| set(&mut params.snap_minutes, real(text, 0.05, 1440.0)),
+    },
+];
+
+fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
+    *field = value?;
+    Some(())
+}
+
+/// As [`set`]; `auto` makes the field absent.
+fn set_or_auto<T>(field: &mut Option<T>, text: &str, parse: fn(&str) -> Option<T>) -> Option<()> {
+    let value = if text.eq_ignore_ascii_case("auto") { None } else { Some(parse(text)?) };
+    *field = value;
+    Some(())
+}
+
+fn real(text: &str, min: f64, max: f64) -> Option<f64> {
+    let number = text.parse::<f64>().ok()? + 0.0; // -0 becomes 0
+    (min..=max).contains(&number).then_some(number)
+}
+
+/// Reads `64`, and `64.0` and `6.4e1` as well, since forms send whole numbers in these ways.
+fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
+    let exact = text.parse::<u64>().ok();
+    let number = exact.or_else(|| {
+        let number = real(text, 0.0, 9_007_199_254_740_992.0)?; // 2^53
+        (number.fract() == 0.0).then_some(number as u64)
+    })?;
+    (min..=max).contains(&number).then_some(number)
+}
+
+fn size(text: &str, min: u64, max: u64) -> Option<usize> {
+    whole(text, min, max)?.try_into().ok()
+}
+
+fn power_of_two(text: &str, min: u64, max: u64) -> Option<usize> {
+    size(text, min, max).filter(|size| size.is_power_of_two())
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A variant of an enum by its serde name.
+fn choice<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+    let text = text.to_ascii_lowercase();
+    let deserializer = IntoDeserializer::<ValueError>::into_deserializer(text.as_str());
+    T::deserialize(deserializer).ok()
+}
+
+fn cond(text: &str) -> Option<Cond> {
+    match boolean(text) {
+        Some(true) => Some(Cond::Auto),
+        Some(false) => Some(Cond::Off),
+        None => choice(text),
+    }
+}
+
+fn color(text: &str) -> Option<[u8; 3]> {
+    match text.to_ascii_lowercase().as_str() {
+        "white" => Some([255; 3]),
+        "black" => Some([0; 3]),
+        text => {
+            let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6)?;
+            if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return None; // `from_str_radix` would also take a sign
+            }
+            let [_, r, g, b] = u32::from_str_radix(digits, 16).ok()?.to_be_bytes();
+            Some([r, g, b])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_agree_with_params() {
+        for parameter in &PARAMETERS {
+            assert_eq!(parameter.flag, parameter.name.replace('_', "-"));
+            let mut params = Params::default();
+            if !parameter.default.is_empty() {
+                assert!((parameter.set)(&mut params, parameter.default).is_some());
+            }
+            assert_eq!(params, Params::default(), "{}", parameter.name);
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(real("0.3", 0.0, 1.0), Some(0.3));
+        assert_eq!(real("1e-1", 0.0, 1.0), Some(0.1));
+        assert!(real("-0.0", 0.0, 1.0).unwrap().is_sign_positive());
+        for text in ["NaN", "nan", "inf", "-inf", "1e999", "1,5", "0x1", "", "1 2", "1_0", "٣"] {
+            assert_eq!(real(text, 0.0, 1e300), None, "{text}");
+        }
+        assert_eq!(whole("64.0", 0, 100), Some(64));
+        assert_eq!(whole("-0", 0, 100), Some(0));
+        for text in ["64.5", "-1", "1e300", "18446744073709551616", "101"] {
+            assert_eq!(whole(text, 0, 100), None, "{text}");
+        }
+        assert_eq!(power_of_two("96", 8, 1024), None);
+        assert_eq!(power_of_two("4", 8, 1024), None);
+        assert_eq!(power_of_two("1024", 8, 1024), Some(1024));
+    }
+
+    #[test]
+    fn words() {
+        assert_eq!(boolean("True"), Some(true));
+        assert_eq!(boolean("0"), Some(false));
+        assert_eq!(boolean("yes"), None);
+        assert_eq!(choice("NoAug"), Some(Aug::NoAug));
+        assert_eq!(choice::<Aug>("ad"), None);
+        assert_eq!(cond("true"), Some(Cond::Auto));
+        assert_eq!(cond("folders"), Some(Cond::Folders));
+    }
+
+    #[test]
+    fn colors() {
+        assert_eq!(color("White"), Some([255, 255, 255]));
+        assert_eq!(color("#0a0B0c"), Some([10, 11, 12]));
+        for text in ["#fff", "ffffff", "#+fffff", "#12345g", "#éééé", "red"] {
+            assert_eq!(color(text), None, "{text}");
+        }
+    }
+}
