@@ -5,6 +5,7 @@
 //! environment changes either.
 
 pub mod flags;
+pub mod inputs;
 pub mod params;
 pub mod problem;
 pub mod table;
