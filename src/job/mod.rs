@@ -6,6 +6,7 @@
 
 pub mod flags;
 pub mod inputs;
+pub mod outputs;
 pub mod params;
 pub mod problem;
 pub mod table;
