@@ -6,7 +6,9 @@
 
 pub mod flags;
 pub mod inputs;
+pub mod log;
 pub mod outputs;
 pub mod params;
 pub mod problem;
+pub mod signals;
 pub mod table;
