@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod job;
+pub mod cli;
 pub mod model;
 pub mod ops;
 pub mod train;
