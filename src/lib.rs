@@ -1,8 +1,8 @@
 //! Trains StyleGAN2 where the pictures are.
 
+pub mod cli;
 pub mod data;
 pub mod job;
-pub mod cli;
 pub mod model;
 pub mod ops;
 pub mod train;

@@ -1,0 +1,138 @@
+//! The set in memory: planar RGB bytes and labels, ordered by content.
+
+use super::labels::{Labels, MAX_LABEL_DIM};
+use super::report::Report;
+use super::{DataError, RESOLUTIONS};
+
+/// Pictures of one size with their labels.
+///
+/// It is private data: no `Debug`, no way to a file. Held as bytes, `[N, 3, R, R]`.
+pub struct Dataset {
+    resolution: usize,
+    images: Vec<u8>,
+    labels: Labels,
+    report: Report,
+}
+
+impl Dataset {
+    pub(super) fn new(images: Vec<u8>, labels: Labels, report: Report) -> Self {
+        Self { resolution: report.resolution, images, labels, report }
+    }
+
+    /// A set from values already at hand: made-up pictures, tests.
+    ///
+    /// * `images` - `[N, 3, resolution, resolution]`, N at least 1.
+    /// * `labels` - `[N, label_dim]`; empty where `label_dim` is 0.
+    ///
+    /// # Errors
+    /// Fails if the resolution is no power of two of [`RESOLUTIONS`] or a length does not fit.
+    pub fn from_raw(
+        resolution: usize,
+        images: Vec<u8>,
+        label_dim: usize,
+        labels: Vec<f32>,
+    ) -> Result<Self, DataError> {
+        check_resolution(resolution)?;
+        if label_dim > MAX_LABEL_DIM {
+            return Err(DataError::LabelDim { dim: label_dim, limit: MAX_LABEL_DIM });
+        }
+        let num_images = (images.len() / image_bytes(resolution)).max(1);
+        for (got, expected) in [
+            (images.len(), num_images * image_bytes(resolution)),
+            (labels.len(), num_images * label_dim),
+        ] {
+            if got != expected {
+                return Err(DataError::Shape { expected, got });
+            }
+        }
+        let labels = match label_dim {
+            0 => Labels::Off,
+            dim => Labels::Vectors { dim, values: labels },
+        };
+        let report =
+            Report { num_images, resolution, median_short_side: resolution, ..Report::default() };
+        Ok(Self::new(images, labels, report))
+    }
+
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.report.num_images
+    }
+
+    /// True without pictures; a loaded set has at least one.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Side of the pictures.
+    pub fn resolution(&self) -> usize {
+        self.resolution
+    }
+
+    /// Width of a label; 0 if there are none.
+    pub fn label_dim(&self) -> usize {
+        self.labels.dim()
+    }
+
+    /// Numbers and reasons, fit to be printed.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Planar RGB of a picture, `[3, R, R]`.
+    ///
+    /// # Panics
+    /// If `idx` is not below [`Self::len`].
+    pub fn image(&self, idx: usize) -> &[u8] {
+        let num_bytes = image_bytes(self.resolution);
+        &self.images[idx * num_bytes..][..num_bytes]
+    }
+
+    /// Label of a picture, `[label_dim]`.
+    ///
+    /// # Panics
+    /// If `idx` is not below [`Self::len`] and there are labels.
+    pub fn label(&self, idx: usize) -> &[f32] {
+        self.labels.label(idx)
+    }
+}
+
+/// Bytes of one picture.
+pub(super) fn image_bytes(resolution: usize) -> usize {
+    3 * resolution * resolution
+}
+
+pub(super) fn check_resolution(got: usize) -> Result<(), DataError> {
+    if got.is_power_of_two() && RESOLUTIONS.contains(&got) {
+        Ok(())
+    } else {
+        Err(DataError::Resolution { got })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_values_come_back() {
+        let images: Vec<u8> = (0..2 * 192).map(|i| (i % 251) as u8).collect();
+        let set = Dataset::from_raw(8, images.clone(), 2, vec![0.0, 1.0, 0.5, -1.0]).ok().unwrap();
+        assert_eq!((set.len(), set.resolution(), set.label_dim()), (2, 8, 2));
+        assert_eq!(set.image(1), &images[192..]);
+        assert_eq!(set.label(1), [0.5, -1.0]);
+    }
+
+    #[test]
+    fn raw_values_must_fit() {
+        let refused = |res, len: usize, dim, labels: usize| {
+            Dataset::from_raw(res, vec![0; len], dim, vec![0.0; labels]).is_err()
+        };
+        assert!(refused(12, 432, 0, 0));
+        assert!(refused(4, 48, 0, 0));
+        assert!(refused(8, 191, 0, 0));
+        assert!(refused(8, 0, 0, 0));
+        assert!(refused(8, 192, 2, 1));
+        assert!(!refused(8, 192, 0, 0));
+    }
+}

@@ -1,0 +1,349 @@
+//! What a picture is labelled with, and where that comes from.
+//!
+//! Sources: `dataset.json` as the reference writes it, one folder per class, one asset per class.
+//! Names are compared and forgotten. Classes of folders and assets are numbered by the content of
+//! their pictures, so that a renamed folder or another mount changes nothing; classes of
+//! `dataset.json` keep their numbers.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+
+use super::place::Place;
+use super::{Cond, DataError};
+
+/// Widest label; a class takes one place of it.
+pub(super) const MAX_LABEL_DIM: usize = 16_384;
+
+/// Labels of a set, in its order.
+#[derive(Clone, PartialEq)]
+pub(super) enum Labels {
+    Off,
+    /// `one_hot` is zero but for its middle, so that a window of it is any class's label.
+    Classes {
+        dim: usize,
+        classes: Vec<u32>,
+        one_hot: Vec<f32>,
+    },
+    Vectors {
+        dim: usize,
+        values: Vec<f32>,
+    },
+}
+
+impl Labels {
+    fn classes(dim: usize, classes: Vec<u32>) -> Self {
+        let mut one_hot = vec![0.0; 2 * dim - 1];
+        one_hot[dim - 1] = 1.0;
+        Self::Classes { dim, classes, one_hot }
+    }
+
+    pub(super) fn dim(&self) -> usize {
+        match self {
+            Self::Off => 0,
+            Self::Classes { dim, .. } | Self::Vectors { dim, .. } => *dim,
+        }
+    }
+
+    /// Label of a picture, `[dim]`.
+    pub(super) fn label(&self, idx: usize) -> &[f32] {
+        match self {
+            Self::Off => &[],
+            Self::Classes { dim, classes, one_hot } => {
+                &one_hot[dim - 1 - classes[idx] as usize..][..*dim]
+            }
+            Self::Vectors { dim, values } => &values[idx * dim..][..*dim],
+        }
+    }
+
+    /// Pictures per class; empty unless labels are classes.
+    pub(super) fn class_counts(&self) -> Vec<usize> {
+        let Self::Classes { dim, classes, .. } = self else { return Vec::new() };
+        let mut counts = vec![0; *dim];
+        for &class in classes {
+            counts[class as usize] += 1;
+        }
+        counts
+    }
+
+    /// Bytes in memory.
+    pub(super) fn num_bytes(&self) -> u64 {
+        let (ints, floats) = match self {
+            Self::Off => (0, 0),
+            Self::Classes { classes, one_hot, .. } => (classes.len(), one_hot.len()),
+            Self::Vectors { values, .. } => (0, values.len()),
+        };
+        4 * (ints + floats) as u64
+    }
+
+    /// The labels of the pictures for which `keep` holds.
+    pub(super) fn keep(&self, keep: &[bool]) -> Self {
+        match self {
+            Self::Off => Self::Off,
+            Self::Classes { dim, classes, .. } => {
+                let kept = classes.iter().zip(keep).filter(|(_, keep)| **keep);
+                Self::classes(*dim, kept.map(|(&class, _)| class).collect())
+            }
+            Self::Vectors { dim, values } => {
+                let kept = values.chunks_exact(*dim).zip(keep).filter(|(_, keep)| **keep);
+                Self::Vectors {
+                    dim: *dim,
+                    values: kept.flat_map(|(row, _)| row).copied().collect(),
+                }
+            }
+        }
+    }
+}
+
+/// A place, hashed: paths are not kept.
+pub(super) type Key = [u8; 16];
+
+/// The key of `path` within a container.
+pub(super) fn key(container: usize, path: &[u8]) -> Key {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(container as u64).to_le_bytes());
+    hasher.update(path);
+    let mut key = Key::default();
+    hasher.finalize_xof().fill(&mut key);
+    key
+}
+
+/// A picture at one place; the same bytes may be at several.
+pub(super) struct Occurrence {
+    /// Index in the order of hashes.
+    pub image_idx: usize,
+    pub asset_idx: usize,
+    /// Index of its folder.
+    pub folder_idx: usize,
+    pub key: Key,
+}
+
+/// All that labels may be made from.
+pub(super) struct Sources<'a> {
+    pub num_images: usize,
+    pub occurrences: &'a [Occurrence],
+    /// Paths of folders.
+    pub folders: &'a [Vec<u8>],
+    pub labels: &'a LabelsFiles,
+}
+
+impl Sources<'_> {
+    /// The labels that `cond` asks for.
+    pub(super) fn resolve(&self, cond: Cond) -> Result<Labels, DataError> {
+        match cond {
+            Cond::Off => Ok(Labels::Off),
+            Cond::Labels if self.labels.is_empty() => Err(DataError::NoLabels),
+            Cond::Labels => self.of_files(),
+            Cond::Folders => self.of_folders(),
+            Cond::Assets => self.of_assets(),
+            Cond::Auto if !self.labels.is_empty() => self.of_files(),
+            Cond::Auto => {
+                self.of_folders().or_else(|_| self.of_assets()).map_err(|_| DataError::NoClasses)
+            }
+        }
+    }
+
+    fn of_files(&self) -> Result<Labels, DataError> {
+        let mut chosen: Vec<Option<&Label>> = vec![None; self.num_images];
+        for at in self.occurrences {
+            let label = self.labels.0.get(&at.key);
+            let chosen = &mut chosen[at.image_idx];
+            // Of the labels of equal files the smallest, whatever order they came in.
+            *chosen = match (chosen.take(), label) {
+                (Some(a), Some(b)) => Some(if a.is_at_most(b) { a } else { b }),
+                (a, b) => a.or(b),
+            };
+        }
+        let count = chosen.iter().filter(|label| label.is_none()).count();
+        if count > 0 {
+            return Err(DataError::Unlabelled { count });
+        }
+        let chosen: Vec<&Label> = chosen.into_iter().flatten().collect();
+        let dim = self.labels.dim()?;
+        if dim == 0 || dim > MAX_LABEL_DIM {
+            return Err(DataError::LabelDim { dim, limit: MAX_LABEL_DIM });
+        }
+        Ok(match chosen.first() {
+            Some(Label::Vector(_)) => Labels::Vectors {
+                dim,
+                values: chosen.into_iter().flat_map(Label::values).copied().collect(),
+            },
+            _ => Labels::classes(dim, chosen.into_iter().map(Label::class).collect()),
+        })
+    }
+
+    /// One class per folder: the first below those folders that hold every picture.
+    fn of_folders(&self) -> Result<Labels, DataError> {
+        let folders: Vec<Vec<&[u8]>> = self
+            .folders
+            .iter()
+            .map(|path| path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect())
+            .collect();
+        let used = || self.occurrences.iter().map(|at| &folders[at.folder_idx]);
+        let first = used().next().cloned().unwrap_or_default();
+        let shared = used().fold(first.len(), |shared, folder| {
+            first.iter().zip(folder).take(shared).take_while(|(a, b)| a == b).count()
+        });
+        let count = used().filter(|folder| folder.len() == shared).count();
+        if count > 0 {
+            return Err(DataError::LooseImages { count });
+        }
+        let mut numbers = HashMap::new();
+        let groups = used().map(|folder| {
+            let next = numbers.len();
+            *numbers.entry(folder[shared]).or_insert(next)
+        });
+        let groups: Vec<usize> = groups.collect();
+        self.of_groups(&groups)
+    }
+
+    fn of_assets(&self) -> Result<Labels, DataError> {
+        let groups: Vec<usize> = self.occurrences.iter().map(|at| at.asset_idx).collect();
+        self.of_groups(&groups)
+    }
+
+    /// Classes from a group per occurrence, numbered by the content of the groups.
+    fn of_groups(&self, groups: &[usize]) -> Result<Labels, DataError> {
+        let mut members: Vec<Vec<usize>> =
+            vec![Vec::new(); groups.iter().max().map_or(0, |g| g + 1)];
+        for (at, &group) in self.occurrences.iter().zip(groups) {
+            members[group].push(at.image_idx);
+        }
+        for images in &mut members {
+            images.sort_unstable();
+            images.dedup();
+        }
+        members.sort_unstable();
+        // A picture in several groups goes to the first; a group left with none is no class.
+        let mut chosen = vec![u32::MAX; self.num_images];
+        let mut dim = 0;
+        for images in members {
+            let free: Vec<_> = images.into_iter().filter(|&idx| chosen[idx] == u32::MAX).collect();
+            for &idx in &free {
+                chosen[idx] = dim as u32;
+            }
+            dim += usize::from(!free.is_empty());
+        }
+        if dim < 2 {
+            return Err(DataError::TooFewClasses { count: dim });
+        }
+        if dim > MAX_LABEL_DIM {
+            return Err(DataError::LabelDim { dim, limit: MAX_LABEL_DIM });
+        }
+        Ok(Labels::classes(dim, chosen))
+    }
+}
+
+/// All `dataset.json` of the input, by the places they label.
+#[derive(Default)]
+pub(super) struct LabelsFiles(HashMap<Key, Label>);
+
+impl LabelsFiles {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds the file found at `place`; its names are relative to the folder it lies in.
+    pub(super) fn add(&mut self, place: &Place, bytes: &[u8]) -> Result<(), DataError> {
+        let file: File = serde_json::from_slice(bytes).map_err(|_| DataError::BrokenLabels)?;
+        let folder = Place { path: place.folder().to_vec(), ..*place };
+        for (name, label) in file.labels.unwrap_or_default() {
+            let place = folder.child(name.as_bytes());
+            self.0.insert(key(place.container, &place.path), label);
+        }
+        Ok(())
+    }
+
+    /// Width of the labels: the largest class and one more, or the length of the vectors.
+    fn dim(&self) -> Result<usize, DataError> {
+        let mut max_class = None;
+        let mut length = None;
+        for label in self.0.values() {
+            match label {
+                Label::Class(class) => max_class = max_class.max(Some(*class as usize)),
+                Label::Vector(values) if *length.get_or_insert(values.len()) != values.len() => {
+                    return Err(DataError::MixedLabels);
+                }
+                Label::Vector(_) => {}
+            }
+        }
+        match (max_class, length) {
+            (Some(_), Some(_)) => Err(DataError::MixedLabels),
+            (max_class, length) => Ok(length.or(max_class.map(|max| max + 1)).unwrap_or(0)),
+        }
+    }
+}
+
+/// `dataset.json`; other keys are left alone.
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    labels: Option<Vec<(String, Label)>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Label {
+    Class(u32),
+    Vector(Vec<f32>),
+}
+
+impl Label {
+    fn class(&self) -> u32 {
+        match self {
+            Self::Class(class) => *class,
+            Self::Vector(_) => 0, // no mixtures: see LabelsFiles::dim
+        }
+    }
+
+    fn values(&self) -> &[f32] {
+        match self {
+            Self::Class(_) => &[],
+            Self::Vector(values) => values,
+        }
+    }
+
+    fn is_at_most(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Class(a), Self::Class(b)) => a <= b,
+            (Self::Vector(a), Self::Vector(b)) => {
+                let unequal = a.iter().zip(b).map(|(a, b)| a.total_cmp(b)).find(|by| by.is_ne());
+                unequal.is_none_or(std::cmp::Ordering::is_lt)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// By hand: the derived form of an untagged enum keeps every number in 32 bytes first.
+impl<'de> Deserialize<'de> for Label {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LabelVisitor;
+
+        impl<'de> Visitor<'de> for LabelVisitor {
+            type Value = Label;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a class number or a list of numbers")
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Label, E> {
+                u32::try_from(value).map(Label::Class).map_err(|_| E::custom("class too large"))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Label, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = seq.next_element::<f32>()? {
+                    if !value.is_finite() || values.len() == MAX_LABEL_DIM {
+                        return Err(A::Error::custom("vector not finite or too long"));
+                    }
+                    values.push(value);
+                }
+                Ok(Label::Vector(values))
+            }
+        }
+
+        deserializer.deserialize_any(LabelVisitor)
+    }
+}

@@ -1,0 +1,254 @@
+//! Second pass: decodes on all cores into the set.
+//!
+//! One thread reads, the pool decodes. A reader ahead of the decoders would fill the memory, so
+//! each picture takes its share of a budget before it is handed on and gives it back when done.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ::image::ImageFormat;
+use rayon::iter::{ParallelBridge, ParallelIterator};
+
+use super::dataset::image_bytes;
+use super::image::{Facts, decode};
+use super::report::{SkipReason, thousands};
+use super::resize::square;
+use super::scan::{Counted, Hash, Scan, no_images, report};
+use super::walk::{Content, Tally, walk};
+use super::{Asset, DataError, Dataset, LoadOptions};
+
+/// Least time between two lines about progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Decodes the pictures that `scan` found; `options` must be those of the scan.
+///
+/// The set is ordered by content: the same files in other places give the same set. Pictures that
+/// turn out broken are left out and counted.
+///
+/// # Errors
+/// Fails if no picture can be decoded, if the memory for the set is refused, and when stopped.
+pub fn load(
+    assets: &[Asset],
+    options: &LoadOptions,
+    scan: &Scan,
+    stop: &AtomicBool,
+) -> Result<Dataset, DataError> {
+    let num_bytes = image_bytes(scan.resolution());
+    let mut images = Vec::new();
+    images
+        .try_reserve_exact(scan.num_images() * num_bytes)
+        .map_err(|_| DataError::TooManyForMemory)?;
+    images.resize(scan.num_images() * num_bytes, 0);
+
+    let reasons = decode_all(assets, options, scan, &mut images, stop)?;
+    let keep: Vec<bool> = reasons.iter().map(Option::is_none).collect();
+    compact(&mut images, num_bytes, &keep);
+
+    let mut skipped = scan.report().skipped.clone();
+    reasons.into_iter().flatten().for_each(|reason| skipped.add(reason));
+    if images.is_empty() {
+        return Err(no_images(skipped));
+    }
+    let labels = scan.labels.keep(&keep);
+    let kept = scan.images.iter().zip(&keep).filter(|(_, keep)| **keep);
+    let facts: Vec<Facts> = kept.map(|((_, facts), _)| *facts).collect();
+    let counted = Counted {
+        num_duplicates: scan.report().num_duplicates,
+        tally: Tally { skipped, num_archives: scan.report().num_archives },
+    };
+    let report = report(&facts, scan.resolution(), options.crop, &labels, counted);
+    Ok(Dataset::new(images, labels, report))
+}
+
+/// A picture on its way to a decoder, and the place its pixels go to.
+struct Job<'a> {
+    image_idx: usize,
+    format: ImageFormat,
+    bytes: Vec<u8>,
+    out: &'a mut [u8],
+    _permit: Permit<'a>,
+}
+
+/// Fills `images`; returns for each picture why it is missing, if it is.
+fn decode_all(
+    assets: &[Asset],
+    options: &LoadOptions,
+    scan: &Scan,
+    images: &mut [u8],
+    stop: &AtomicBool,
+) -> Result<Vec<Option<SkipReason>>, DataError> {
+    // What the reader does not come across again keeps this reason.
+    let reasons = Mutex::new(vec![Some(SkipReason::Changed); scan.num_images()]);
+    let res = scan.resolution();
+    let gate = Gate::new(options.decode_budget());
+    let (jobs, queue) = sync_channel::<Job<'_>>(rayon::current_num_threads());
+    let outs: Vec<_> = images.chunks_exact_mut(image_bytes(res)).map(Some).collect();
+    let num_done = AtomicUsize::new(0);
+    let progress = Mutex::new(Progress::default());
+
+    thread::scope(|scope| {
+        let reader = Reader { outs, gate: &gate, jobs };
+        let reader = scope.spawn(move || reader.run(assets, options, scan, stop));
+        queue.into_iter().par_bridge().for_each(|job| {
+            if stop.load(Ordering::Relaxed) {
+                return; // the reader ends with the error
+            }
+            let decoded = decode(job.format, &job.bytes).map(|picture| {
+                job.out.copy_from_slice(&square(
+                    &picture,
+                    res,
+                    options.crop,
+                    options.resize,
+                    options.background,
+                ));
+            });
+            lock(&reasons)[job.image_idx] = decoded.err();
+            let num_done = num_done.fetch_add(1, Ordering::Relaxed) + 1;
+            lock(&progress).say(|| {
+                let (num_done, num_images) = (thousands(num_done), thousands(scan.num_images()));
+                tracing::info!("{num_done} of {num_images} pictures decoded");
+            });
+        });
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    Ok(reasons.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Reads every picture of the scan once and hands it to the decoders.
+struct Reader<'a> {
+    /// Where each picture goes, until it was read.
+    outs: Vec<Option<&'a mut [u8]>>,
+    gate: &'a Gate,
+    jobs: SyncSender<Job<'a>>,
+}
+
+impl Reader<'_> {
+    /// Consumes the reader: the decoders end when its end of the queue is gone.
+    fn run(
+        mut self,
+        assets: &[Asset],
+        options: &LoadOptions,
+        scan: &Scan,
+        stop: &AtomicBool,
+    ) -> Result<(), DataError> {
+        let mut visit = |_: &_, content| {
+            let Content::Picture(format, bytes) = content else { return Ok(()) };
+            let hash: Hash = *blake3::hash(&bytes).as_bytes();
+            let Ok(image_idx) = scan.images.binary_search_by_key(&hash, |(hash, _)| *hash) else {
+                return Ok(()); // refused by the scan, or new since
+            };
+            let Some(out) = self.outs[image_idx].take() else { return Ok(()) }; // a duplicate
+            let permit = self.gate.enter(scan.images[image_idx].1.decode_bytes);
+            // The queue is gone only if a decoder's thread panicked, which the caller will see.
+            self.jobs
+                .send(Job { image_idx, format, bytes, out, _permit: permit })
+                .map_err(|_| DataError::Stopped)
+        };
+        walk(assets, options.caps(), stop, &mut visit)?;
+        if stop.load(Ordering::Relaxed) { Err(DataError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// Closes the gaps that pictures without `keep` left.
+fn compact(images: &mut Vec<u8>, num_bytes: usize, keep: &[bool]) {
+    let mut num_kept = 0;
+    for (idx, _) in keep.iter().enumerate().filter(|(_, keep)| **keep) {
+        images.copy_within(idx * num_bytes..(idx + 1) * num_bytes, num_kept * num_bytes);
+        num_kept += 1;
+    }
+    images.truncate(num_kept * num_bytes);
+}
+
+/// A budget of bytes shared by the pictures being decoded.
+struct Gate {
+    budget: u64,
+    in_use: Mutex<u64>,
+    freed: Condvar,
+}
+
+struct Permit<'a> {
+    gate: &'a Gate,
+    num_bytes: u64,
+}
+
+impl Gate {
+    fn new(budget: u64) -> Self {
+        Self { budget, in_use: Mutex::new(0), freed: Condvar::new() }
+    }
+
+    /// Waits until `num_bytes` are free; more than the whole budget waits for all of it.
+    fn enter(&self, num_bytes: u64) -> Permit<'_> {
+        let num_bytes = num_bytes.min(self.budget);
+        let mut in_use = lock(&self.in_use);
+        while *in_use + num_bytes > self.budget {
+            in_use = self.freed.wait(in_use).unwrap_or_else(PoisonError::into_inner);
+        }
+        *in_use += num_bytes;
+        Permit { gate: self, num_bytes }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *lock(&self.gate.in_use) -= self.num_bytes;
+        self.gate.freed.notify_one();
+    }
+}
+
+/// A lock whose data stay valid whatever its holder did: single stores only.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets a line through at most once per [`PROGRESS_INTERVAL`].
+pub(super) struct Progress(Instant);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Progress {
+    pub(super) fn say(&mut self, line: impl FnOnce()) {
+        if self.0.elapsed() >= PROGRESS_INTERVAL {
+            self.0 = Instant::now();
+            line();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_closes_gaps() {
+        let mut images = vec![0, 0, 1, 1, 2, 2, 3, 3];
+        compact(&mut images, 2, &[false, true, false, true]);
+        assert_eq!(images, [1, 1, 3, 3]);
+    }
+
+    #[test]
+    fn the_gate_gives_back_what_was_taken() {
+        let gate = Gate::new(10);
+        let (a, b) = (gate.enter(4), gate.enter(6));
+        assert_eq!(*lock(&gate.in_use), 10);
+        drop(a);
+        let c = gate.enter(3);
+        drop((b, c));
+        assert_eq!(*lock(&gate.in_use), 0);
+        drop(gate.enter(99)); // alone, whatever its size
+        assert_eq!(*lock(&gate.in_use), 0);
+    }
+
+    #[test]
+    fn progress_is_quiet_at_first() {
+        let mut said = 0;
+        Progress::default().say(|| said += 1);
+        assert_eq!(said, 0);
+    }
+}

@@ -1,0 +1,293 @@
+//! First pass: headers, hashes, labels; what the set will be, before anything is decoded.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+
+use ::image::ImageFormat;
+
+use super::dataset::{check_resolution, image_bytes};
+use super::image::{Facts, inspect};
+use super::labels::{Key, Labels, LabelsFiles, Occurrence, Sources, key};
+use super::load::Progress;
+use super::place::Place;
+use super::report::{Report, SkipReason, Skipped, thousands};
+use super::walk::{Content, Tally, walk};
+use super::{Asset, Crop, DataError, LoadOptions, RESOLUTIONS};
+
+/// BLAKE3 of the bytes of a file.
+pub(super) type Hash = [u8; blake3::OUT_LEN];
+
+/// What the first pass found: which pictures, at which resolution, with which labels.
+pub struct Scan {
+    /// In the order of hashes.
+    pub(super) images: Vec<(Hash, Facts)>,
+    pub(super) labels: Labels,
+    report: Report,
+}
+
+impl Scan {
+    /// Distinct pictures whose headers are sound.
+    pub fn num_images(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Side of the pictures of the set.
+    pub fn resolution(&self) -> usize {
+        self.report.resolution
+    }
+
+    /// Number of classes; 0 if labels are off or are vectors.
+    pub fn num_classes(&self) -> usize {
+        self.report.class_counts.len()
+    }
+
+    /// Width of a label; 0 if there are none.
+    pub fn label_dim(&self) -> usize {
+        self.labels.dim()
+    }
+
+    /// Numbers and reasons, fit to be printed.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Bytes the set takes in memory.
+    pub fn dataset_bytes(&self) -> u64 {
+        set_bytes(self.num_images(), self.resolution(), &self.labels)
+    }
+}
+
+/// Reads the headers of all pictures under `assets`: counts, decides resolution and classes.
+///
+/// Everything is streamed once; `stop` is looked at between entries and while reading them.
+///
+/// # Errors
+/// Fails without a picture, with labels that do not fit, with too much for the memory or the
+/// limits of the input, and when stopped.
+pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Result<Scan, DataError> {
+    options.resolution.map_or(Ok(()), check_resolution)?;
+    let mut found = Found { decode_budget: options.decode_budget(), ..Found::default() };
+    let tally =
+        walk(assets, options.caps(), stop, &mut |place, content| found.add(place, content))?;
+    found.skipped.merge(&tally.skipped);
+    if found.images.is_empty() {
+        return Err(no_images(found.skipped));
+    }
+    let order = found.sort();
+    let facts: Vec<Facts> = order.iter().map(|&idx| found.images[idx].1).collect();
+    let resolution = match options.resolution {
+        Some(resolution) => resolution,
+        None => auto_resolution(median_short_side(&facts), options.max_auto_resolution),
+    };
+    // Memory before labels: vectors are not multiplied out for a set that will not fit.
+    check_memory(options, facts.len(), resolution, &Labels::Off)?;
+    let sources = Sources {
+        num_images: facts.len(),
+        occurrences: &found.occurrences,
+        folders: &found.folders,
+        labels: &found.labels,
+    };
+    let labels = sources.resolve(options.cond)?;
+    check_memory(options, facts.len(), resolution, &labels)?;
+    let counted = Counted {
+        num_duplicates: found.occurrences.len() - facts.len(),
+        tally: Tally { skipped: found.skipped, ..tally },
+    };
+    let report = report(&facts, resolution, options.crop, &labels, counted);
+    let images = order.iter().map(|&idx| found.images[idx]).collect();
+    Ok(Scan { images, labels, report })
+}
+
+/// All that the walk brings, one entry after another.
+#[derive(Default)]
+struct Found {
+    decode_budget: u64,
+    images: Vec<(Hash, Facts)>,
+    by_hash: HashMap<Hash, usize>,
+    occurrences: Vec<Occurrence>,
+    folders: Vec<Vec<u8>>,
+    by_folder: HashMap<Vec<u8>, usize>,
+    labels: LabelsFiles,
+    skipped: Skipped,
+    progress: Progress,
+}
+
+impl Found {
+    fn add(&mut self, place: &Place, content: Content) -> Result<(), DataError> {
+        match content {
+            Content::Labels(bytes) => self.labels.add(place, &bytes)?,
+            Content::Picture(format, bytes) => match self.inspect(format, &bytes) {
+                Ok(facts) => self.add_picture(place, *blake3::hash(&bytes).as_bytes(), facts),
+                Err(reason) => self.skipped.add(reason),
+            },
+        }
+        Ok(())
+    }
+
+    fn inspect(&self, format: ImageFormat, bytes: &[u8]) -> Result<Facts, SkipReason> {
+        let facts = inspect(format, bytes)?;
+        if facts.decode_bytes > self.decode_budget {
+            return Err(SkipReason::NeedsMemory);
+        }
+        Ok(facts)
+    }
+
+    /// Equal bytes are kept once: a picture shown twice as often only skews the set, and copies
+    /// are what a network learns by heart first.
+    fn add_picture(&mut self, place: &Place, hash: Hash, facts: Facts) {
+        let image_idx = *self.by_hash.entry(hash).or_insert_with(|| {
+            self.images.push((hash, facts));
+            self.images.len() - 1
+        });
+        let folder_idx = if let Some(&known) = self.by_folder.get(place.folder()) {
+            known
+        } else {
+            self.folders.push(place.folder().to_vec());
+            self.by_folder.insert(place.folder().to_vec(), self.folders.len() - 1);
+            self.folders.len() - 1
+        };
+        let key: Key = key(place.container, &place.path);
+        let asset_idx = place.asset_idx;
+        self.occurrences.push(Occurrence { image_idx, asset_idx, folder_idx, key });
+        let count = self.images.len();
+        self.progress.say(|| tracing::info!("{} pictures found", thousands(count)));
+    }
+
+    /// Indices of the images in the order of hashes; occurrences then refer to that order.
+    fn sort(&mut self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.images.len()).collect();
+        order.sort_unstable_by_key(|&idx| self.images[idx].0);
+        let mut rank = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(at, &idx)| rank[idx] = at);
+        self.occurrences.iter_mut().for_each(|seen| seen.image_idx = rank[seen.image_idx]);
+        order
+    }
+}
+
+/// The error of a set without pictures.
+pub(super) fn no_images(skipped: Skipped) -> DataError {
+    if skipped.is_html_only() { DataError::HtmlPage } else { DataError::NoImages { skipped } }
+}
+
+/// Counts that do not follow from the pictures that are left.
+pub(super) struct Counted {
+    pub num_duplicates: usize,
+    pub tally: Tally,
+}
+
+pub(super) fn report(
+    facts: &[Facts],
+    resolution: usize,
+    crop: Crop,
+    labels: &Labels,
+    counted: Counted,
+) -> Report {
+    let kept_sides = || {
+        facts.iter().map(|facts| match crop {
+            Crop::Pad => facts.width.max(facts.height),
+            Crop::Center | Crop::Stretch => facts.width.min(facts.height),
+        })
+    };
+    Report {
+        num_images: facts.len(),
+        num_duplicates: counted.num_duplicates,
+        skipped: counted.tally.skipped,
+        num_archives: counted.tally.num_archives,
+        num_resized_up: kept_sides().filter(|&side| side < resolution).count(),
+        num_resized_down: kept_sides().filter(|&side| side > resolution).count(),
+        num_not_square: facts.iter().filter(|facts| facts.width != facts.height).count(),
+        median_short_side: median_short_side(facts),
+        resolution,
+        class_counts: labels.class_counts(),
+    }
+}
+
+fn median_short_side(facts: &[Facts]) -> usize {
+    let mut sides: Vec<usize> = facts.iter().map(|facts| facts.width.min(facts.height)).collect();
+    sides.sort_unstable();
+    sides.get(sides.len().saturating_sub(1) / 2).copied().unwrap_or(0)
+}
+
+/// The largest power of two not above `short_side` nor `cap`, within [`RESOLUTIONS`].
+fn auto_resolution(short_side: usize, cap: usize) -> usize {
+    let side = short_side.min(cap).clamp(*RESOLUTIONS.start(), *RESOLUTIONS.end());
+    1 << side.ilog2()
+}
+
+fn set_bytes(num_images: usize, resolution: usize, labels: &Labels) -> u64 {
+    num_images as u64 * image_bytes(resolution) as u64 + labels.num_bytes()
+}
+
+/// Refuses a set over half of the memory, and says what would fit.
+fn check_memory(
+    options: &LoadOptions,
+    num_images: usize,
+    resolution: usize,
+    labels: &Labels,
+) -> Result<(), DataError> {
+    let Some(limit) = options.memory_limit else { return Ok(()) };
+    let fits = |resolution| set_bytes(num_images, resolution, labels) <= limit / 2;
+    if fits(resolution) {
+        return Ok(());
+    }
+    let smaller = std::iter::successors(Some(resolution / 2), |&side| Some(side / 2));
+    let mut smaller = smaller.take_while(|side| RESOLUTIONS.contains(side));
+    match smaller.find(|&side| fits(side)) {
+        Some(largest_resolution) => Err(DataError::TooLargeForMemory { largest_resolution }),
+        None => Err(DataError::TooManyForMemory),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(width: usize, height: usize) -> Facts {
+        Facts { width, height, decode_bytes: 0 }
+    }
+
+    #[test]
+    fn auto_resolution_is_the_power_of_two_below_the_median() {
+        let shown: Vec<_> = [1, 8, 63, 64, 255, 5000].map(|side| auto_resolution(side, 256)).into();
+        assert_eq!(shown, [8, 8, 32, 64, 128, 256]);
+        assert_eq!(auto_resolution(5000, 4000), 1024);
+        assert_eq!(auto_resolution(5000, 300), 256);
+    }
+
+    #[test]
+    fn the_median_of_an_even_count_is_the_lower_one() {
+        let sides = [facts(9, 50), facts(20, 10), facts(30, 30), facts(40, 41)];
+        assert_eq!(median_short_side(&sides), 10);
+        assert_eq!(median_short_side(&sides[..3]), 10);
+        assert_eq!(median_short_side(&[]), 0);
+    }
+
+    #[test]
+    fn half_of_the_memory_is_the_limit() {
+        let options = |limit| LoadOptions { memory_limit: Some(limit), ..LoadOptions::default() };
+        let whole = 2 * 10 * 3 * 64 * 64;
+        assert!(check_memory(&options(whole), 10, 64, &Labels::Off).is_ok());
+        assert!(matches!(
+            check_memory(&options(whole - 1), 10, 64, &Labels::Off),
+            Err(DataError::TooLargeForMemory { largest_resolution: 32 })
+        ));
+        assert!(matches!(
+            check_memory(&options(100), 10, 64, &Labels::Off),
+            Err(DataError::TooManyForMemory)
+        ));
+    }
+
+    #[test]
+    fn counts_follow_the_part_that_is_kept() {
+        let sides = [facts(64, 32), facts(32, 32), facts(64, 64)];
+        let counted = || Counted { num_duplicates: 0, tally: Tally::default() };
+        let report_of = |crop| report(&sides, 48, crop, &Labels::Off, counted());
+        let center = report_of(Crop::Center);
+        assert_eq!(
+            (center.num_resized_up, center.num_resized_down, center.num_not_square),
+            (2, 1, 1)
+        );
+        let pad = report_of(Crop::Pad);
+        assert_eq!((pad.num_resized_up, pad.num_resized_down), (1, 2));
+    }
+}
