@@ -5,5 +5,5 @@
 pub mod config;
 pub mod loss;
 pub mod phases;
-pub mod trainer;
 pub mod presets;
+pub mod trainer;
