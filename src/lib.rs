@@ -5,4 +5,5 @@ pub mod data;
 pub mod job;
 pub mod model;
 pub mod ops;
+pub mod sample;
 pub mod train;

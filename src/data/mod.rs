@@ -11,6 +11,7 @@
 //! Not here: which folders to read (`job`, `cli`), batches on a device (`train`).
 
 mod archive;
+mod batches;
 mod dataset;
 mod image;
 mod jpeg;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use batches::Batches;
 pub use dataset::Dataset;
 pub use load::load;
 pub use report::{Report, SkipReason, Skipped};

@@ -1,9 +1,11 @@
 //! What a training run is made of, with every number decided.
 
+use serde::Serialize;
+
 use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
 
 /// A training run without anything left to decide.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainConfig {
     /// Shape of the generator.
     pub g: GeneratorConfig,

@@ -98,16 +98,13 @@ impl Trainer {
     /// # Errors
     /// Fails if memory for the optimizers cannot be had.
     pub fn with_networks(config: TrainConfig, networks: Networks) -> Result<Self> {
+        // The main and the lazy loss share an optimizer, which counts (r + 1) steps for each r.
         let adam = |interval: u64, params: &[Var]| {
             let ratio = interval as f64 / (interval as f64 + 1.0);
             let (lr, beta2) = (config.lr * ratio, 0.99f64.powf(ratio));
             Adam::new(params.to_vec(), AdamConfig { lr, beta1: 0.0, beta2, eps: 1e-8 })
         };
-        let g_interval = if config.pl_weight > 0.0 { Some(G_REG_INTERVAL) } else { None };
-        let adam_g = match g_interval {
-            Some(interval) => adam(interval, &networks.g_params)?,
-            None => adam(G_REG_INTERVAL, &networks.g_params)?,
-        };
+        let adam_g = adam(G_REG_INTERVAL, &networks.g_params)?;
         let adam_d = adam(D_REG_INTERVAL, &networks.d_params)?;
         let g_ema = networks.g_store.deep_copy()?;
         let g_ema_params = g_ema.params().into_iter().map(|(_, var)| var).collect();
@@ -171,7 +168,7 @@ impl Trainer {
     /// The random inputs of the next step, one [`Round`] for each `batch_gpu` of the real images.
     ///
     /// * `reals` - the `batch` images of the step.
-    /// * `label_of` - a label of the data set for a uniform draw in [0, 1).
+    /// * `label_pool` - the data set's labels `[N, c_dim]`, of which generated images get some.
     ///
     /// # Errors
     /// Fails if the batch is not a multiple of `batch_gpu`.

@@ -1,0 +1,127 @@
+//! What a run tells of itself: means over steps, as log lines and in the header of the weights.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::train::trainer::StepStats;
+
+/// Sums over the steps since the last time somebody looked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Window {
+    num_steps: u64,
+    sum: StepStats,
+    num_r1: u64,
+    num_pl: u64,
+}
+
+/// Means over steps; R1 and path length only where a step had them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Means {
+    /// Loss of the generator.
+    pub g_loss: f64,
+    /// Loss of the discriminator.
+    pub d_loss: f64,
+    /// Logit of real images.
+    pub real_score: f64,
+    /// Logit of generated images.
+    pub fake_score: f64,
+    /// Sign of the logit of real images: the signal of overfitting.
+    pub real_sign: f64,
+    /// `|grad D|^2`
+    pub r1_penalty: Option<f64>,
+    /// `(length - mean)^2`
+    pub pl_penalty: Option<f64>,
+}
+
+impl Window {
+    /// Counts a step.
+    pub fn add(&mut self, stats: &StepStats) {
+        self.num_steps += 1;
+        self.sum.g_loss += stats.g_loss;
+        self.sum.d_loss += stats.d_loss;
+        self.sum.real_score += stats.real_score;
+        self.sum.fake_score += stats.fake_score;
+        self.sum.real_sign += stats.real_sign;
+        if let Some(penalty) = stats.r1_penalty {
+            self.num_r1 += 1;
+            self.sum.r1_penalty = Some(self.sum.r1_penalty.unwrap_or(0.0) + penalty);
+        }
+        if let Some(penalty) = stats.pl_penalty {
+            self.num_pl += 1;
+            self.sum.pl_penalty = Some(self.sum.pl_penalty.unwrap_or(0.0) + penalty);
+        }
+    }
+
+    /// The means so far, if there was a step; starts anew.
+    pub fn take(&mut self) -> Option<Means> {
+        let Self { num_steps, sum, num_r1, num_pl } = std::mem::take(self);
+        let mean = |sum: f64| sum / num_steps as f64;
+        (num_steps > 0).then(|| Means {
+            g_loss: mean(sum.g_loss),
+            d_loss: mean(sum.d_loss),
+            real_score: mean(sum.real_score),
+            fake_score: mean(sum.fake_score),
+            real_sign: mean(sum.real_sign),
+            r1_penalty: sum.r1_penalty.map(|sum| sum / num_r1 as f64),
+            pl_penalty: sum.pl_penalty.map(|sum| sum / num_pl as f64),
+        })
+    }
+}
+
+/// Means at fixed counts of images shown, for the header of the weights.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    entries: Vec<Value>,
+}
+
+impl History {
+    /// Adds the means of the steps up to `cur_nimg`.
+    pub fn push(&mut self, cur_nimg: u64, means: &Means) {
+        let mut entry = json!(means);
+        if let Some(fields) = entry.as_object_mut() {
+            fields.insert("nimg".to_owned(), json!(cur_nimg));
+        }
+        self.entries.push(entry);
+    }
+
+    /// All entries, oldest first.
+    pub fn to_json(&self) -> Value {
+        Value::Array(self.entries.clone())
+    }
+}
+
+/// `1d 02h 03m`, `2h 03m`, `3m 04s` or `4s`.
+pub fn format_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest}s"),
+        (0, 0, _) => format!("{minutes}m {rest:02}s"),
+        (0, _, _) => format!("{hours}h {minutes:02}m"),
+        _ => format!("{days}d {hours:02}h {minutes:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_are_over_the_steps_that_had_a_value() {
+        let mut window = Window::default();
+        window.add(&StepStats { g_loss: 1.0, r1_penalty: Some(6.0), ..StepStats::default() });
+        window.add(&StepStats { g_loss: 3.0, ..StepStats::default() });
+        let means = window.take().unwrap();
+        assert_eq!((means.g_loss, means.r1_penalty, means.pl_penalty), (2.0, Some(6.0), None));
+        assert!(window.take().is_none());
+    }
+
+    #[test]
+    fn durations_read_well() {
+        let shown = [4, 184, 7380, 93_780].map(|s| format_duration(Duration::from_secs(s)));
+        assert_eq!(shown, ["4s", "3m 04s", "2h 03m", "1d 02h 03m"]);
+    }
+}
