@@ -14,9 +14,13 @@ use zip::unstable::read::ZipIterable;
 use zip::{CompressionMethod, ZipReadOptions};
 
 use super::DataError;
+use super::meter::Meter;
 use super::place::Place;
 use super::report::SkipReason;
 use super::walk::{Source, Walk, reopen};
+
+/// Read ahead in the directory of a zip; every entry is sought anew, which empties the buffer.
+const DIRECTORY_BUFFER_BYTES: usize = 512;
 
 /// Longest tar header for a long name or for extended attributes.
 const MAX_TAR_HEADER_BYTES: u64 = 64 << 10;
@@ -99,7 +103,12 @@ impl Walk<'_, '_> {
             return self.broken_archive(source.meter);
         };
         let mut body = BufReader::new(body);
-        let Ok(mut zip) = ZipIterable::try_new(BufReader::new(directory), Config::default()) else {
+        // The library searches the whole file for its directory, again for every false end.
+        let allowed = source.size.unwrap_or(0).saturating_mul(self.caps.directory_ratio);
+        let allowed = allowed.saturating_add(self.caps.slack_bytes);
+        let meter = Meter::new(allowed, u64::MAX, self.stop);
+        let directory = BufReader::with_capacity(DIRECTORY_BUFFER_BYTES, meter.read(directory));
+        let Ok(mut zip) = ZipIterable::try_new(directory, Config::default()) else {
             return self.broken_archive(source.meter);
         };
         let Ok(entries) = zip.files() else { return self.broken_archive(source.meter) };
@@ -128,7 +137,7 @@ impl Walk<'_, '_> {
             let size = entry.size();
             match entry.with_reader(&mut body, ZipReadOptions::new()) {
                 Ok(file) => self.zip_entry(source, &outer, &name, size, file)?,
-                Err(_) => self.unreadable(source.meter)?,
+                Err(_) => self.broken_archive(source.meter)?,
             }
         }
         Ok(())

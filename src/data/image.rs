@@ -28,6 +28,9 @@ const MAX_SCANS: usize = 100;
 /// Widest row a resized picture has, in bytes; counts towards the memory of decoding.
 const MAX_RESIZED_ROW: u64 = 3 * 1024;
 
+/// Memory of a decoder that does not grow with the picture: tables, lists of parts.
+const MAX_OVERHEAD: u64 = 8 << 20;
+
 /// What the header of a picture says, after its orientation was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -40,13 +43,8 @@ pub(super) struct Facts {
 /// Reads the header only.
 pub(super) fn inspect(format: ImageFormat, bytes: &[u8]) -> Result<Facts, SkipReason> {
     guard(|| {
-        let (mut decoder, extra_per_pixel) = open(format, bytes)?;
+        let (mut decoder, decode_bytes) = open(format, bytes)?;
         let (width, height) = decoder.dimensions();
-        let num_pixels = u64::from(width) * u64::from(height);
-        let decode_bytes = 2 * bytes.len() as u64
-            + decoder.total_bytes()
-            + num_pixels * extra_per_pixel
-            + u64::from(width.max(height)) * MAX_RESIZED_ROW;
         let (width, height) = (width as usize, height as usize);
         // An orientation that cannot be read leaves the picture as it is stored.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -74,8 +72,8 @@ fn guard<T>(body: impl FnOnce() -> Result<T, SkipReason>) -> Result<T, SkipReaso
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(SkipReason::BrokenImage))
 }
 
-/// A decoder whose header was read and found within limits, and the bytes per pixel it needs
-/// beside its output.
+/// A decoder whose header was read and found within limits, and an upper estimate of the memory
+/// it will take.
 fn open(format: ImageFormat, bytes: &[u8]) -> Result<(impl ImageDecoder + '_, u64), SkipReason> {
     let extra_per_pixel = match format {
         ImageFormat::Jpeg => inspect_jpeg(bytes)?,
@@ -89,17 +87,25 @@ fn open(format: ImageFormat, bytes: &[u8]) -> Result<(impl ImageDecoder + '_, u6
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_PIXELS * 16);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|err| reason(&err))?;
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(|err| reason(&err))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         return Err(SkipReason::BrokenImage);
     }
+    let num_pixels = u64::from(width) * u64::from(height);
     // Not every decoder keeps to the limits it is given.
-    if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+    if width.max(height) > MAX_SIDE || num_pixels > MAX_PIXELS {
         return Err(SkipReason::TooManyPixels);
     }
-    Ok((decoder, extra_per_pixel))
+    let decode_bytes = 2 * bytes.len() as u64
+        + decoder.total_bytes()
+        + num_pixels * extra_per_pixel
+        + u64::from(width.max(height)) * MAX_RESIZED_ROW;
+    // Sizes of the parts are claims too: none may take more than the whole has reason to.
+    limits.max_alloc = Some(decode_bytes + MAX_OVERHEAD);
+    decoder.set_limits(limits).map_err(|err| reason(&err))?;
+    Ok((decoder, decode_bytes))
 }
 
 /// Bytes per pixel beside the output; a progressive JPEG keeps all coefficients.

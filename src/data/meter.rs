@@ -3,7 +3,7 @@
 //! Sizes that an archive declares are its own claim; only bytes that came out are counted.
 
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bounds on what is read.
@@ -18,6 +18,8 @@ pub(super) struct Caps {
     pub slack_bytes: u64,
     /// Bytes read from all files, after unpacking.
     pub total_bytes: u64,
+    /// Bytes read of the directory of a zip per byte of the zip, beyond `slack_bytes`.
+    pub directory_ratio: u64,
 }
 
 impl Default for Caps {
@@ -30,6 +32,7 @@ impl Default for Caps {
             ratio: 200,
             slack_bytes: 64 << 20,
             total_bytes: 1 << 40,
+            directory_ratio: 4,
         }
     }
 }
@@ -65,6 +68,12 @@ impl<'a> Meter<'a> {
 pub(super) struct Metered<'a, R> {
     inner: R,
     meter: &'a Meter<'a>,
+}
+
+impl<R: Seek> Seek for Metered<'_, R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
 }
 
 impl<R: Read> Read for Metered<'_, R> {

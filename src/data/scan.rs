@@ -12,7 +12,7 @@ use super::load::Progress;
 use super::place::Place;
 use super::report::{Report, SkipReason, Skipped, thousands};
 use super::walk::{Content, Tally, walk};
-use super::{Asset, Crop, DataError, LoadOptions, RESOLUTIONS};
+use super::{Asset, Cond, Crop, DataError, LoadOptions, RESOLUTIONS};
 
 /// BLAKE3 of the bytes of a file.
 pub(super) type Hash = [u8; blake3::OUT_LEN];
@@ -66,7 +66,11 @@ impl Scan {
 /// limits of the input, and when stopped.
 pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Result<Scan, DataError> {
     options.resolution.map_or(Ok(()), check_resolution)?;
-    let mut found = Found { decode_budget: options.decode_budget(), ..Found::default() };
+    let mut found = Found {
+        decode_budget: options.decode_budget(),
+        reads_labels: matches!(options.cond, Cond::Auto | Cond::Labels),
+        ..Found::default()
+    };
     let tally =
         walk(assets, options.caps(), stop, &mut |place, content| found.add(place, content))?;
     found.skipped.merge(&tally.skipped);
@@ -102,6 +106,8 @@ pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Resul
 #[derive(Default)]
 struct Found {
     decode_budget: u64,
+    /// A `dataset.json` nobody asked for may be anything.
+    reads_labels: bool,
     images: Vec<(Hash, Facts)>,
     by_hash: HashMap<Hash, usize>,
     occurrences: Vec<Occurrence>,
@@ -115,7 +121,8 @@ struct Found {
 impl Found {
     fn add(&mut self, place: &Place, content: Content) -> Result<(), DataError> {
         match content {
-            Content::Labels(bytes) => self.labels.add(place, &bytes)?,
+            Content::Labels(bytes) if self.reads_labels => self.labels.add(place, &bytes)?,
+            Content::Labels(_) => {}
             Content::Picture(format, bytes) => match self.inspect(format, &bytes) {
                 Ok(facts) => self.add_picture(place, *blake3::hash(&bytes).as_bytes(), facts),
                 Err(reason) => self.skipped.add(reason),

@@ -200,7 +200,7 @@ impl Walk<'_, '_> {
         }
         let mut head = Vec::with_capacity(HEAD_BYTES);
         if reader.take(HEAD_BYTES as u64).read_to_end(&mut head).is_err() {
-            return self.unreadable(source.meter);
+            return self.unreadable(source);
         }
         let kind = sniff(&head);
         let mut whole = head.as_slice().chain(reader);
@@ -250,7 +250,7 @@ impl Walk<'_, '_> {
     ) -> Result<(), DataError> {
         let mut head = Vec::with_capacity(HEAD_BYTES);
         if reader.take(HEAD_BYTES as u64).read_to_end(&mut head).is_err() {
-            return self.unreadable(source.meter);
+            return self.broken_archive(source.meter);
         }
         let kind = sniff(&head);
         let level = source.level + usize::from(kind == Kind::Gzip);
@@ -272,7 +272,7 @@ impl Walk<'_, '_> {
             match reader.take(cap + 1).read_to_end(&mut bytes) {
                 Ok(_) if bytes.len() as u64 <= cap => return Ok(Some(bytes)),
                 Ok(_) => {}
-                Err(_) => return self.unreadable(source.meter).map(|()| None),
+                Err(_) => return self.unreadable(source).map(|()| None),
             }
         }
         self.skip(SkipReason::TooManyBytes);
@@ -281,8 +281,10 @@ impl Walk<'_, '_> {
 
     /// Counts an entry that could not be read, unless the walk was stopped or the archive is a
     /// bomb, which is counted once for the whole file.
-    pub(super) fn unreadable(&mut self, meter: &Meter<'_>) -> Result<(), DataError> {
-        self.failed(meter, SkipReason::Unreadable)
+    pub(super) fn unreadable(&mut self, source: &Source<'_>) -> Result<(), DataError> {
+        let is_on_disk = source.level == 0;
+        let reason = if is_on_disk { SkipReason::Unreadable } else { SkipReason::BrokenImage };
+        self.failed(source.meter, reason)
     }
 
     /// As [`Self::unreadable`], for the archive itself.
