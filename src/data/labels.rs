@@ -6,12 +6,8 @@
 //! `dataset.json` keep their numbers.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
-
-use super::place::Place;
+use super::dataset_json::{Label, LabelsFiles};
 use super::{Cond, DataError};
 
 /// Widest label; a class takes one place of it.
@@ -148,7 +144,7 @@ impl Sources<'_> {
     fn of_files(&self) -> Result<Labels, DataError> {
         let mut chosen: Vec<Option<&Label>> = vec![None; self.num_images];
         for at in self.occurrences {
-            let label = self.labels.0.get(&at.key);
+            let label = self.labels.label(&at.key);
             let chosen = &mut chosen[at.image_idx];
             // Of the labels of equal files the smallest, whatever order they came in.
             *chosen = match (chosen.take(), label) {
@@ -236,114 +232,42 @@ impl Sources<'_> {
     }
 }
 
-/// All `dataset.json` of the input, by the places they label.
-#[derive(Default)]
-pub(super) struct LabelsFiles(HashMap<Key, Label>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl LabelsFiles {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    #[test]
+    fn a_window_is_the_label_of_each_class() {
+        let labels = Labels::classes(3, vec![2, 0, 1, 2]);
+        assert_eq!(labels.label(0), [0.0, 0.0, 1.0]);
+        assert_eq!(labels.label(1), [1.0, 0.0, 0.0]);
+        assert_eq!(labels.label(2), [0.0, 1.0, 0.0]);
+        assert_eq!(labels.class_counts(), [1, 1, 2]);
     }
 
-    /// Adds the file found at `place`; its names are relative to the folder it lies in.
-    pub(super) fn add(&mut self, place: &Place, bytes: &[u8]) -> Result<(), DataError> {
-        let file: File = serde_json::from_slice(bytes).map_err(|_| DataError::BrokenLabels)?;
-        let folder = Place { path: place.folder().to_vec(), ..*place };
-        for (name, label) in file.labels.unwrap_or_default() {
-            let place = folder.child(name.as_bytes());
-            self.0.insert(key(place.container, &place.path), label);
-        }
-        Ok(())
+    #[test]
+    fn kept_labels_stay_with_their_pictures() {
+        let keep = [false, true, true];
+        let classes = Labels::classes(2, vec![0, 1, 0]).keep(&keep);
+        assert_eq!((classes.label(0), classes.label(1)), (&[0.0, 1.0][..], &[1.0, 0.0][..]));
+        let vectors = Labels::Vectors { dim: 2, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        assert_eq!(vectors.keep(&keep).label(1), [5.0, 6.0]);
+        assert_eq!(Labels::Off.keep(&keep).dim(), 0);
     }
 
-    /// Width of the labels: the largest class and one more, or the length of the vectors.
-    fn dim(&self) -> Result<usize, DataError> {
-        let mut max_class = None;
-        let mut length = None;
-        for label in self.0.values() {
-            match label {
-                Label::Class(class) => max_class = max_class.max(Some(*class as usize)),
-                Label::Vector(values) if *length.get_or_insert(values.len()) != values.len() => {
-                    return Err(DataError::MixedLabels);
-                }
-                Label::Vector(_) => {}
-            }
-        }
-        match (max_class, length) {
-            (Some(_), Some(_)) => Err(DataError::MixedLabels),
-            (max_class, length) => Ok(length.or(max_class.map(|max| max + 1)).unwrap_or(0)),
-        }
-    }
-}
-
-/// `dataset.json`; other keys are left alone.
-#[derive(Deserialize)]
-struct File {
-    #[serde(default)]
-    labels: Option<Vec<(String, Label)>>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Label {
-    Class(u32),
-    Vector(Vec<f32>),
-}
-
-impl Label {
-    fn class(&self) -> u32 {
-        match self {
-            Self::Class(class) => *class,
-            Self::Vector(_) => 0, // no mixtures: see LabelsFiles::dim
-        }
-    }
-
-    fn values(&self) -> &[f32] {
-        match self {
-            Self::Class(_) => &[],
-            Self::Vector(values) => values,
-        }
-    }
-
-    fn is_at_most(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Class(a), Self::Class(b)) => a <= b,
-            (Self::Vector(a), Self::Vector(b)) => {
-                let unequal = a.iter().zip(b).map(|(a, b)| a.total_cmp(b)).find(|by| by.is_ne());
-                unequal.is_none_or(std::cmp::Ordering::is_lt)
-            }
-            _ => true,
-        }
-    }
-}
-
-/// By hand: the derived form of an untagged enum keeps every number in 32 bytes first.
-impl<'de> Deserialize<'de> for Label {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LabelVisitor;
-
-        impl<'de> Visitor<'de> for LabelVisitor {
-            type Value = Label;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a class number or a list of numbers")
-            }
-
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Label, E> {
-                u32::try_from(value).map(Label::Class).map_err(|_| E::custom("class too large"))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Label, A::Error> {
-                let mut values = Vec::new();
-                while let Some(value) = seq.next_element::<f32>()? {
-                    if !value.is_finite() || values.len() == MAX_LABEL_DIM {
-                        return Err(A::Error::custom("vector not finite or too long"));
-                    }
-                    values.push(value);
-                }
-                Ok(Label::Vector(values))
-            }
-        }
-
-        deserializer.deserialize_any(LabelVisitor)
+    /// Groups {0, 2} and {1, 2}: the first has the smaller content, so it is class 0 and has 2.
+    #[test]
+    fn groups_are_numbered_by_content() {
+        let seen = |image_idx| Occurrence { image_idx, asset_idx: 0, folder_idx: 0, key: [0; 16] };
+        let occurrences = [1, 2, 2, 0].map(seen);
+        let labels = LabelsFiles::default();
+        let sources =
+            Sources { num_images: 3, occurrences: &occurrences, folders: &[], labels: &labels };
+        let numbered = |groups: &[usize]| {
+            let labels = sources.of_groups(groups).ok().unwrap();
+            [0, 1, 2].map(|idx| labels.label(idx)[1])
+        };
+        assert_eq!(numbered(&[7, 7, 3, 3]), [0.0, 1.0, 0.0]);
+        assert_eq!(numbered(&[0, 0, 1, 1]), [0.0, 1.0, 0.0]);
     }
 }

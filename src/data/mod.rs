@@ -2,8 +2,8 @@
 //!
 //! Any mixture of image files, folders, zip, tar and tar.gz comes in; out comes a [`Dataset`] of
 //! square planar RGB bytes with labels, ordered by the hashes of the files, so that names, mounts
-//! and the order of files change nothing. Two passes over the input: [`scan`] reads headers,
-//! counts, and decides resolution and classes; [`load`] decodes. Both take untrusted bytes.
+//! and the order of files change nothing. Two passes over the input: [`scan()`] reads headers,
+//! counts, and decides resolution and classes; [`load()`] decodes. Both take untrusted bytes.
 //!
 //! The data are private: no message names a file, its size or its content. A [`Report`] has
 //! numbers and reasons; a [`Dataset`] has no `Debug` and cannot be serialized.
@@ -13,6 +13,7 @@
 mod archive;
 mod batches;
 mod dataset;
+mod dataset_json;
 mod image;
 mod jpeg;
 mod labels;

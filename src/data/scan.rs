@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicBool;
 use ::image::ImageFormat;
 
 use super::dataset::{check_resolution, image_bytes};
+use super::dataset_json::LabelsFiles;
 use super::image::{Facts, inspect};
-use super::labels::{Key, Labels, LabelsFiles, Occurrence, Sources, key};
+use super::labels::{Key, Labels, Occurrence, Sources, key};
 use super::load::Progress;
 use super::place::Place;
 use super::report::{Report, SkipReason, Skipped, thousands};
