@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use pictures::{gz, png, tar, zip, zip_streamed};
-use stylegan2_c2d::data::{Asset, Cond, DataError, Dataset, LoadOptions, load, scan};
+use stylegan2_c2d::data::{Asset, Cond, DataError, Dataset, LoadOptions, SkipReason, load, scan};
 use zip::CompressionMethod;
 
 fn options(cond: Cond) -> LoadOptions {
@@ -200,7 +200,7 @@ fn labels_that_do_not_fit_are_refused() {
     assert!(matches!(refused(r#"{"labels": null}"#, Cond::Auto), DataError::NoClasses));
     assert!(matches!(refused("{}", Cond::Folders), DataError::LooseImages { count: 2 }));
     let deep = "[".repeat(100_000);
-    for broken in ["", "7", r#"{"labels": [["a", -1]]}"#, r#"{"labels": [["a", 1e999]]}"#, &deep] {
+    for broken in ["7", r#"{"labels": [["a", -1]]}"#, r#"{"labels": [["a", 1e999]]}"#, &deep] {
         assert!(matches!(refused(broken, Cond::Labels), DataError::BrokenLabels), "{broken:.20}");
         assert!(labelled(broken, Cond::Off).is_ok());
     }
@@ -267,4 +267,14 @@ fn a_file_gone_between_the_passes_is_left_out() {
     fs::remove_file(gone).unwrap();
     let set = load(&assets, &options(Cond::Off), &found, &stop).ok().unwrap();
     assert_eq!((set.len(), set.report().skipped.total()), (2, 1));
+}
+
+#[test]
+fn a_name_makes_no_difference_to_what_a_file_is() {
+    let root =
+        folder(&[("dataset.json", png(1, 16)), ("a.zip", png(2, 16)), (".hidden", png(3, 16))]);
+    let set = load_assets(&[asset(root.path())], &options(Cond::Off)).unwrap();
+    assert_eq!((set.len(), set.report().skipped.count(SkipReason::Hidden)), (2, 1));
+    let pointed_at = asset(&root.path().join(".hidden"));
+    assert_eq!(load_assets(&[pointed_at], &options(Cond::Off)).unwrap().len(), 1);
 }

@@ -68,7 +68,9 @@ pub(super) fn walk(
                 Ok(meta) if meta.is_dir() => walk.folder(&place, root, 0)?,
                 Ok(meta) if meta.is_file() => {
                     let name = root.file_name().unwrap_or_default();
-                    walk.file(&place.child(name.as_bytes()), root, 0)?;
+                    let named = place.child(name.as_bytes());
+                    // What the caller points at is wanted, whatever its name.
+                    walk.file(if named.is_hidden() { &place } else { &named }, root, 0)?;
                 }
                 Ok(_) => walk.skip(SkipReason::SpecialFile),
             }
@@ -191,19 +193,20 @@ impl Walk<'_, '_> {
             self.skip(SkipReason::TooDeep);
             return Ok(());
         }
-        if source.place.is_labels() {
-            let labels = self.read_whole(source, reader, self.caps.labels_bytes)?;
-            return match labels {
-                Some(bytes) => (self.visit)(source.place, Content::Labels(bytes)),
-                None => Ok(()),
-            };
-        }
         let mut head = Vec::with_capacity(HEAD_BYTES);
         if reader.take(HEAD_BYTES as u64).read_to_end(&mut head).is_err() {
             return self.unreadable(source);
         }
         let kind = sniff(&head);
         let mut whole = head.as_slice().chain(reader);
+        // Even here the bytes come first: a picture of this name is a picture.
+        if kind == Kind::Other && source.place.is_labels() {
+            let labels = self.read_whole(source, &mut whole, self.caps.labels_bytes)?;
+            return match labels {
+                Some(bytes) => (self.visit)(source.place, Content::Labels(bytes)),
+                None => Ok(()),
+            };
+        }
         self.content(source, kind, &mut whole, disk)
     }
 
