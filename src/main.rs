@@ -1,2 +1,50 @@
-//! The binary.
-fn main() {}
+//! The binary: prepares the process, runs the command, picks the exit code.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use stylegan2_c2d::cli::{Cli, error_lines, exit_code};
+use stylegan2_c2d::job::{log, signals};
+use stylegan2_c2d::ops::raise_allocator_thresholds;
+
+/// More threads than this only wait for each other.
+const MAX_THREADS: usize = 64;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let cli = Cli::parse();
+    set_variables(cli.threads());
+    raise_allocator_thresholds();
+    log::install(cli.log_stream());
+    log::install_panic_hook(cli.log_stream());
+    let stop = match signals::install(cli.second_interrupt()) {
+        Ok(stop) => stop,
+        Err(error) => {
+            tracing::error!("the handler of stop signals cannot be installed: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    match cli.run(stop, started) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in error_lines(&error) {
+                tracing::error!("{line}");
+            }
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// Settings that candle and rayon read from the environment: gradients keep their graph
+/// (`ops::grad` proves it), and both thread pools have the size that the container allows.
+#[expect(unsafe_code, reason = "set_var, while there is one thread only")]
+fn set_variables(threads: Option<usize>) {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.unwrap_or(available).clamp(1, MAX_THREADS);
+    // SAFETY: nothing has started a thread yet; reading the command line does not.
+    unsafe {
+        std::env::set_var("CANDLE_GRAD_DO_NOT_DETACH", "1");
+        std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
+    }
+}

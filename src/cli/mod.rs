@@ -1,4 +1,111 @@
-//! The commands a person runs at home, where the job has no part.
+//! The command line: what a person does at home, and the job when nothing is said.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the demo command is the one to draw it"))]
+mod check;
+mod demo;
 mod demo_set;
+mod estimate;
+mod generate;
+mod train;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::data::DataError;
+use crate::job::inputs::InputsError;
+use crate::job::log::Stream;
+use crate::job::ocean;
+use crate::job::problem::ParamsError;
+use crate::job::signals::SecondInterrupt;
+
+/// Trains StyleGAN2 where the pictures are. Without a command: the Ocean job on /data.
+#[derive(Debug, Parser)]
+#[command(version, about, subcommand_negates_reqs = true)]
+pub struct Cli {
+    /// Root of the job's folders, in place of /data.
+    #[arg(long, value_name = "DIR", default_value = "/data")]
+    root: PathBuf,
+    /// What to do at home.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trains on any folder, archive or picture.
+    Train(train::TrainArgs),
+    /// Draws pictures by itself and trains on them for a few minutes.
+    Demo(demo::DemoArgs),
+    /// Makes pictures from a generator's weights.
+    Generate(generate::GenerateArgs),
+    /// For the data owner: says what a training would read; writes nothing.
+    Check(check::CheckArgs),
+    /// Measures how fast this machine trains.
+    Estimate(estimate::EstimateArgs),
+}
+
+impl Cli {
+    /// Where the log goes: a job's to stdout; at home stdout is for results.
+    pub fn log_stream(&self) -> Stream {
+        match self.command {
+            None | Some(Command::Check(_)) => Stream::Stdout,
+            Some(_) => Stream::Stderr,
+        }
+    }
+
+    /// What a second Ctrl-C does.
+    pub fn second_interrupt(&self) -> SecondInterrupt {
+        if self.command.is_some() { SecondInterrupt::Ends } else { SecondInterrupt::Ignored }
+    }
+
+    /// Threads to use, where the command says so.
+    pub fn threads(&self) -> Option<usize> {
+        match &self.command {
+            Some(Command::Estimate(args)) => args.threads(),
+            _ => None,
+        }
+    }
+
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// Fails as the command does; [`exit_code`] tells whose fault it is.
+    pub fn run(self, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
+        match self.command {
+            None => ocean::run(&self.root, stop, started),
+            Some(Command::Train(args)) => train::run(&args, stop, started),
+            Some(Command::Demo(args)) => demo::run(&args, stop, started),
+            Some(Command::Generate(args)) => generate::run(&args, &stop),
+            Some(Command::Check(args)) => check::run(&args, &stop),
+            Some(Command::Estimate(args)) => estimate::run(&args),
+        }
+    }
+}
+
+/// A command line that asks for something impossible.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UsageError(pub(crate) String);
+
+/// 2 if the parameters or the data are refused, else 1.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let is_theirs = error.chain().any(|cause| {
+        cause.is::<ParamsError>()
+            || cause.is::<InputsError>()
+            || cause.is::<DataError>()
+            || cause.is::<UsageError>()
+    });
+    if is_theirs { 2 } else { 1 }
+}
+
+/// The lines that tell a person what went wrong.
+pub fn error_lines(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref::<ParamsError>() {
+        Some(params) => params.lines(),
+        None => vec![format!("{error:#}")],
+    }
+}

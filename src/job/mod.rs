@@ -7,8 +7,13 @@
 pub mod flags;
 pub mod inputs;
 pub mod log;
+pub mod memory;
+pub mod ocean;
 pub mod outputs;
 pub mod params;
+pub mod prepare;
 pub mod problem;
+pub mod run;
 pub mod signals;
+pub mod statistics;
 pub mod table;

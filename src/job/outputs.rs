@@ -145,6 +145,16 @@ pub fn thin(places: &[u64]) -> Vec<u64> {
     deleted
 }
 
+/// Writes one file of a command at home, as a whole or not at all.
+///
+/// # Errors
+/// Fails if the volume is full or refuses the file; what was there before is then intact.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(&path.with_file_name(temporary_name()), path, bytes)
+        .map_err(|error| explained(&error))
+        .with_context(|| format!("{} is not written", path.display()))
+}
+
 fn temporary_name() -> String {
     format!("{TEMPORARY}{}", std::process::id())
 }

@@ -325,9 +325,9 @@ impl Run {
         let total_nimg = (self.trainer.config().total_kimg * 1000.0).ceil() as u64;
         let cur_nimg = self.trainer.cur_nimg();
         let per_image = self.setup.started.elapsed().as_secs_f64() / cur_nimg.max(1) as f64;
-        let by_count = Duration::from_secs_f64(total_nimg.saturating_sub(cur_nimg) as f64 * per_image);
-        let by_clock =
-            self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let by_count =
+            Duration::from_secs_f64(total_nimg.saturating_sub(cur_nimg) as f64 * per_image);
+        let by_clock = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
         Progress { cur_nimg, total_nimg, eta: by_clock.map_or(by_count, |left| left.min(by_count)) }
     }
 }

@@ -1,0 +1,52 @@
+//! `check`: what a training would read, for the owner of the pictures; writes nothing.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Result;
+use tracing::info;
+
+use super::train::must_exist;
+use crate::data::{limits, load, scan};
+use crate::job::flags::ParamFlags;
+use crate::job::memory::training_bytes;
+use crate::job::params::{DeviceKind, Facts};
+use crate::job::prepare::asset_at;
+
+/// Flags of `check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// Folder, archive or picture to look at.
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    #[command(flatten)]
+    params: ParamFlags,
+}
+
+pub(super) fn run(args: &CheckArgs, stop: &AtomicBool) -> Result<()> {
+    let params = args.params.params()?;
+    must_exist(&args.data)?;
+    let limit = limits::memory_limit();
+    let options = params.load_options(DeviceKind::Cpu, limit);
+    let assets = [asset_at(&args.data)];
+    let scanned = scan(&assets, &options, stop)?;
+    // Headers can lie: only decoding tells which pictures are broken.
+    let dataset = load(&assets, &options, &scanned, stop)?;
+    for line in dataset.report().to_string().lines() {
+        info!("{line}");
+    }
+    let facts = Facts {
+        device: DeviceKind::Cpu,
+        data_resolution: dataset.resolution(),
+        label_dim: dataset.label_dim(),
+    };
+    let config = params.resolve(&facts)?;
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    let available = limit.map_or("unknown".to_owned(), |bytes| format!("{:.1} GB", gb(bytes)));
+    info!(
+        "memory: the set {:.3} GB, training on a CPU about {:.1} GB; available here {available}",
+        gb(scanned.dataset_bytes()),
+        gb(training_bytes(&config) + scanned.dataset_bytes()),
+    );
+    Ok(())
+}

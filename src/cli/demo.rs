@@ -1,0 +1,56 @@
+//! `demo`: the whole way on pictures that the program draws itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Result;
+use tracing::info;
+
+use super::demo_set::draw;
+use super::train::follow;
+use crate::data::Dataset;
+use crate::job::outputs::Outputs;
+use crate::job::params::Params;
+use crate::job::prepare::{Start, prepare};
+use crate::train::presets::Cfg;
+
+/// Pictures in the set.
+const NUM_IMAGES: usize = 2000;
+/// Their width and height.
+const RES: usize = 16;
+/// Time for all of it.
+const MINUTES: f64 = 3.5;
+
+/// Flags of `demo`.
+#[derive(Debug, clap::Args)]
+pub(super) struct DemoArgs {
+    /// Folder that receives weights and samples; made where missing.
+    #[arg(long, value_name = "DIR", default_value = "demo-out")]
+    out: PathBuf,
+}
+
+pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
+    let params = Params {
+        cfg: Some(Cfg::Tiny),
+        kimg: 60.0,
+        max_minutes: Some(MINUTES),
+        snap_minutes: 0.5,
+        ..Params::default()
+    };
+    info!(
+        "drawing {NUM_IMAGES} pictures of {RES}x{RES}, then training for at most {MINUTES} minutes"
+    );
+    let dataset = Dataset::from_raw(RES, draw(NUM_IMAGES, RES, 0), 0, Vec::new())?;
+    let outputs = Outputs::open_folder(&args.out)?;
+    follow(prepare(dataset, outputs, Start { params, stop, started })?)?;
+    let out = args.out.display();
+    info!("look at {out}/samples.png: hearts, suns, trees and houses that are not in the set;");
+    info!("the numbered grids show how the same latents looked earlier");
+    info!(
+        "next: stylegan2-c2d generate --weights {out}/generator.safetensors --seeds 0-15 --grid --out pictures"
+    );
+    info!("then: stylegan2-c2d train --data YOUR_PICTURES --out RESULT");
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! `train`: the job's training at home, on any folder or archive.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::UsageError;
+use crate::job::flags::ParamFlags;
+use crate::job::ocean::finish;
+use crate::job::outputs::Outputs;
+use crate::job::prepare::{Start, announce, asset_at, prepare, read};
+use crate::job::run::Run;
+
+/// Flags of `train`.
+#[derive(Debug, clap::Args)]
+pub(super) struct TrainArgs {
+    /// Folder, archive or picture to train on.
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Folder that receives weights and samples; made where missing.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    params: ParamFlags,
+}
+
+pub(super) fn run(args: &TrainArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
+    let params = args.params.params()?;
+    must_exist(&args.data)?;
+    announce(&params);
+    let outputs = Outputs::open_folder(&args.out)?;
+    let start = Start { params, stop, started };
+    let dataset = read(&[asset_at(&args.data)], &start)?;
+    follow(prepare(dataset, outputs, start)?)
+}
+
+/// Refuses a path that is not there.
+pub(super) fn must_exist(path: &Path) -> Result<(), UsageError> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(UsageError(format!("{}: no such file or folder", path.display())))
+}
+
+/// Runs to the end, with a bar where somebody watches.
+pub(super) fn follow(mut run: Run) -> Result<()> {
+    let bar = progress_bar();
+    while let Some(progress) = run.advance()? {
+        bar.set_length(progress.total_nimg);
+        bar.set_position(progress.cur_nimg);
+    }
+    bar.finish_and_clear();
+    finish(run)
+}
+
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(4));
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} images, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}

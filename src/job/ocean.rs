@@ -1,0 +1,46 @@
+//! The Ocean job: everything on `/data`, from inputs to outputs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Result;
+use tracing::info;
+
+use super::inputs;
+use super::outputs::Outputs;
+use super::params::Params;
+use super::prepare::{Start, announce, prepare, read};
+use super::run::{Ended, Run};
+
+/// Runs the job on `root`, `/data` in the container.
+///
+/// # Errors
+/// Fails if parameters or data are refused, if outputs cannot be written, or by a fault of ours.
+pub fn run(root: &Path, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
+    let params = Params::from_json(inputs::parameters(root)?.as_deref())?;
+    announce(&params);
+    let outputs = Outputs::open(root)?;
+    let dids = std::env::var("DIDS").ok();
+    let assets = inputs::discover(root, dids.as_deref())?;
+    let start = Start { params, stop, started };
+    let dataset = read(&assets, &start)?;
+    let mut run = prepare(dataset, outputs, start)?;
+    while run.advance()?.is_some() {}
+    finish(run)
+}
+
+/// Writes the last outputs and says why the run is over.
+///
+/// # Errors
+/// Fails if an output cannot be written.
+pub fn finish(run: Run) -> Result<()> {
+    let kimg = run.cur_nimg() as f64 / 1000.0;
+    match run.finish()? {
+        Ended::Done => info!("done: {kimg:.3} kimg"),
+        Ended::TimeLimit => info!("time is up: ended after {kimg:.3} kimg"),
+        Ended::Stopped => info!("stopped by a signal after {kimg:.3} kimg"),
+    }
+    Ok(())
+}

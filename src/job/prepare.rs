@@ -1,0 +1,104 @@
+//! From parameters and assets to a run that is ready to start.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use candle_core::Device;
+use serde_json::json;
+use tracing::info;
+
+use super::memory::{fit_batch_gpu, training_bytes};
+use super::outputs::Outputs;
+use super::params::{DeviceKind, Facts, Params};
+use super::run::{Run, Setup};
+use crate::data::{Asset, Dataset, limits, load, scan};
+use crate::train::config::TrainConfig;
+
+/// What every run starts with, at home and in the job.
+pub struct Start {
+    /// What was asked for.
+    pub params: Params,
+    /// Set by a signal.
+    pub stop: Arc<AtomicBool>,
+    /// When the program started.
+    pub started: Instant,
+}
+
+/// Says what this machine offers, and what follows from it for the parameters.
+pub fn announce(params: &Params) {
+    let memory = limits::memory_limit()
+        .map_or("unknown".to_owned(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9));
+    info!(
+        "stylegan2-c2d {} | no GPU found: CPU, {} threads, memory {memory}",
+        env!("CARGO_PKG_VERSION"),
+        rayon::current_num_threads(),
+    );
+    for notice in params.notices(DeviceKind::Cpu) {
+        info!("{notice}");
+    }
+}
+
+/// Reads the pictures of `assets`.
+///
+/// # Errors
+/// Fails if there are none, they do not fit into memory, or labels are not as asked for.
+pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
+    let options = start.params.load_options(DeviceKind::Cpu, limits::memory_limit());
+    let scanned = scan(assets, &options, &start.stop)?;
+    let dataset = load(assets, &options, &scanned, &start.stop)?;
+    for line in dataset.report().to_string().lines() {
+        info!("{line}");
+    }
+    Ok(dataset)
+}
+
+/// Decides what is left to decide, and makes the networks.
+///
+/// # Errors
+/// Fails if the parameters contradict each other.
+pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
+    let facts = Facts {
+        device: DeviceKind::Cpu,
+        data_resolution: dataset.resolution(),
+        label_dim: dataset.label_dim(),
+    };
+    let mut config = start.params.resolve(&facts)?;
+    let bytes = (dataset.len() * 3 * dataset.resolution().pow(2)) as u64;
+    let limit = limits::memory_limit();
+    if start.params.batch_gpu.is_none() && fit_batch_gpu(&mut config, bytes, limit) {
+        info!("batch_gpu is {}: less memory, the same batch in more rounds", config.batch_gpu);
+    }
+    announce_training(&config, bytes);
+    let setup = Setup {
+        dataset,
+        config,
+        options: json!(start.params),
+        outputs,
+        stop: start.stop,
+        snap_interval: Duration::from_secs_f64(start.params.snap_minutes * 60.0),
+        started: start.started,
+        max_duration: start.params.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
+    };
+    Run::new(setup, &Device::Cpu)
+}
+
+fn announce_training(config: &TrainConfig, dataset_bytes: u64) {
+    let res = config.g.img_resolution;
+    info!(
+        "training {res}x{res} for {} kimg: batch {}, batch_gpu {}, gamma {:.4}, seed {}, memory about {:.1} GB",
+        config.total_kimg,
+        config.batch,
+        config.batch_gpu,
+        config.r1_gamma,
+        config.seed,
+        (training_bytes(config) + dataset_bytes) as f64 / 1e9,
+    );
+}
+
+/// One asset from a path at home: a folder, an archive or a picture.
+pub fn asset_at(path: &Path) -> Asset {
+    Asset { roots: vec![path.to_owned()] }
+}
