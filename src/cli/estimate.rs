@@ -35,9 +35,6 @@ pub(super) struct EstimateArgs {
     /// Augmentation: none is built yet, so only noaug.
     #[arg(long, default_value = "noaug")]
     aug: String,
-    /// Threads [default: all that the machine or container allows].
-    #[arg(long)]
-    threads: Option<usize>,
     /// Measures so many whole cycles of 16 steps instead of each phase once.
     #[arg(long, value_name = "K")]
     cycles: Option<u64>,
@@ -47,10 +44,6 @@ pub(super) struct EstimateArgs {
 }
 
 impl EstimateArgs {
-    pub(super) fn threads(&self) -> Option<usize> {
-        self.threads
-    }
-
     fn config(&self) -> Result<TrainConfig, UsageError> {
         let refused = |text: String| Err(UsageError(text));
         if !self.resolution.is_power_of_two() || !(8..=1024).contains(&self.resolution) {

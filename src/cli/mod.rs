@@ -29,6 +29,9 @@ pub struct Cli {
     /// Root of the job's folders, in place of /data.
     #[arg(long, value_name = "DIR", default_value = "/data")]
     root: PathBuf,
+    /// Threads [default: as many as the machine or container allows].
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
     /// What to do at home.
     #[command(subcommand)]
     command: Option<Command>,
@@ -62,12 +65,9 @@ impl Cli {
         if self.command.is_some() { SecondInterrupt::Ends } else { SecondInterrupt::Ignored }
     }
 
-    /// Threads to use, where the command says so.
+    /// Threads to use, where somebody said so.
     pub fn threads(&self) -> Option<usize> {
-        match &self.command {
-            Some(Command::Estimate(args)) => args.threads(),
-            _ => None,
-        }
+        self.threads
     }
 
     /// Does what was asked for.

@@ -28,7 +28,7 @@ use crate::train::trainer::Trainer;
 /// After a stop signal the grid may take so long; the node kills after ten seconds.
 const STOP_GRACE: Duration = Duration::from_secs(4);
 /// A line at least so often ..
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// .. or after so many images.
 const LOG_NIMG: u64 = 4000;
 /// Pictures of a grid that are made at once.
@@ -242,10 +242,9 @@ impl Run {
         let (cur_nimg, batch) = (self.trainer.cur_nimg(), self.trainer.config().batch as u64);
         let is_first = self.trainer.num_steps() == 1;
         let at_count = cur_nimg / self.grid_nimg != (cur_nimg - batch) / self.grid_nimg;
-        if is_first || at_count {
-            if let Some(means) = self.since_entry.take() {
-                self.history.push(cur_nimg, &means);
-            }
+        let means = if is_first || at_count { self.since_entry.take() } else { None };
+        if let Some(means) = means {
+            self.history.push(cur_nimg, &means);
         }
         let by_clock = self.last_refresh.elapsed() >= self.setup.snap_interval;
         if !(is_first || at_count || by_clock) {

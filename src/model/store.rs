@@ -5,6 +5,9 @@
 //! passing through the network costs no graph and no weight gradients. Names are those of the
 //! public PyTorch checkpoints, e.g. `synthesis.b8.conv0.affine.bias`.
 
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder, VarMap};
@@ -106,8 +109,13 @@ impl Store {
         VarBuilder::from_backend(Box::new(backend), self.dtype, self.device.clone())
     }
 
+    /// The variables; a panic elsewhere leaves the map whole.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Var>> {
+        self.variables.data().lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sorted(&self, buffers: bool) -> Vec<(String, Var)> {
-        let variables = self.variables.data().lock().unwrap_or_else(|poison| poison.into_inner());
+        let variables = self.lock();
         let mut list: Vec<_> = variables
             .iter()
             .filter(|(name, _)| is_buffer(name) == buffers)
@@ -118,7 +126,7 @@ impl Store {
     }
 
     fn find(&self, name: &str) -> Result<Var> {
-        let variables = self.variables.data().lock().unwrap_or_else(|poison| poison.into_inner());
+        let variables = self.lock();
         match variables.get(name) {
             Some(var) => Ok(var.clone()),
             None => bail!("{name}: no such tensor in this network"),
@@ -126,8 +134,7 @@ impl Store {
     }
 
     fn insert(&self, name: &str, var: Var) -> Result<()> {
-        let mut variables =
-            self.variables.data().lock().unwrap_or_else(|poison| poison.into_inner());
+        let mut variables = self.lock();
         match variables.insert(name.to_owned(), var) {
             None => Ok(()),
             Some(_) => bail!("{name}: expected each name once"),

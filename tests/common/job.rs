@@ -1,0 +1,139 @@
+//! Starting the program on copies of the Ocean folder trees.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// What must never be in a log: names, ids and texts that lie in the trees.
+pub const PLANTED: [&str; 14] = [
+    "paintings",
+    "self_portrait",
+    "download",
+    "sketches",
+    "a4ad237d",
+    "17feb697",
+    "7ddb4c3a",
+    "f6a7b8c9",
+    "more-pictures",
+    "README.txt",
+    "DS_Store",
+    "__MACOSX",
+    "broken.png",
+    "EXIF-CANARY",
+];
+
+/// A copy of one of the trees, as the job's `/data`.
+pub struct Tree {
+    root: TempDir,
+}
+
+impl Tree {
+    /// `name` is a folder of `tests/fixtures/ocean`; with `more`, 240 pictures lie beside its own.
+    pub fn copy(name: &str, more: bool) -> Self {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ocean");
+        let root = tempfile::tempdir().unwrap();
+        copy(&fixtures.join(name).join("data"), root.path());
+        let tree = Self { root };
+        if more {
+            let asset = match name {
+                "legacy-operator-engine" => "inputs/".to_owned() + &"0".repeat(64) + "/0",
+                _ => "inputs/more-pictures.zip".to_owned(),
+            };
+            let target = tree.path(&asset);
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::copy(fixtures.join("more-pictures.zip"), target).unwrap();
+        }
+        fs::create_dir_all(tree.path("outputs")).unwrap();
+        for folder in ["", "outputs", "logs"] {
+            fs::set_permissions(tree.path(folder), fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        tree
+    }
+
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    pub fn set_params(&self, json: &str) {
+        fs::write(self.path("inputs/algoCustomData.json"), json).unwrap();
+    }
+
+    /// Takes away every right to write below `inputs`.
+    pub fn make_inputs_read_only(&self) {
+        read_only(&self.path("inputs"));
+    }
+
+    /// The job on this tree, not started yet.
+    pub fn job(&self) -> Command {
+        let mut command = program();
+        command.arg("--root").arg(self.root.path());
+        command
+    }
+
+    /// Names of the files in `outputs`, sorted.
+    pub fn outputs(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("outputs")).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// The program with nothing inherited.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stylegan2-c2d"));
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs as the current node does: uid 1000, where the tests may change it.
+pub fn as_node_user(command: &mut Command) -> &mut Command {
+    if is_root() { command.uid(1000).gid(1000) } else { command }
+}
+
+pub fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.starts_with("Uid:\t0\t0"))
+}
+
+/// Both streams of a finished program.
+pub fn log_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Asserts that a log keeps the data's secrets.
+pub fn assert_discreet(log: &str) {
+    for planted in PLANTED {
+        assert!(!log.to_lowercase().contains(&planted.to_lowercase()), "{planted} in:\n{log}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
+
+fn read_only(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_only(&path);
+        } else {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        }
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o555)).unwrap();
+}

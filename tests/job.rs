@@ -1,0 +1,232 @@
+//! The job as a node starts it, through the binary, on both folder layouts.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use candle_core::Device;
+use stylegan2_c2d::model::weights::{Header, from_bytes};
+
+#[path = "common/job.rs"]
+mod job;
+
+use job::{Tree, as_node_user, assert_discreet, log_of, program};
+
+const CURRENT: &str = "current-ocean-node";
+const LEGACY: &str = "legacy-operator-engine";
+/// A few steps at the smallest size.
+const SHORT: &str = r#"{"resolution": 8, "kimg": 0.1, "seed": 1}"#;
+
+/// Loads the generator of a tree and asserts that the grid is a picture.
+fn loaded(tree: &Tree) -> Header {
+    let bytes = fs::read(tree.path("outputs/generator.safetensors")).unwrap();
+    let (header, _) = from_bytes(&bytes, &Device::Cpu).unwrap();
+    let grid = image::open(tree.path("outputs/samples.png")).unwrap();
+    assert_eq!(grid.width(), 8 * header.model.img_resolution as u32);
+    header
+}
+
+fn assert_promised_names_only(tree: &Tree) {
+    for name in tree.outputs() {
+        let is_numbered = name.strip_prefix("samples-").and_then(|n| n.strip_suffix(".png"));
+        let is_numbered = is_numbered.is_some_and(|n| n.len() == 9 && n.parse::<u64>().is_ok());
+        let is_fixed = ["generator.safetensors", "samples.png"].contains(&name.as_str());
+        assert!(is_fixed || is_numbered, "{name}");
+    }
+}
+
+#[test]
+fn the_current_layout_as_uid_1000_with_read_only_inputs() {
+    for more in [false, true] {
+        let tree = Tree::copy(CURRENT, more);
+        tree.set_params(SHORT);
+        tree.make_inputs_read_only();
+        let output = as_node_user(&mut tree.job()).output().unwrap();
+        let log = log_of(&output);
+        assert!(output.status.success(), "{log}");
+        assert_discreet(&log);
+        assert!(log.contains(if more { "pictures: 246" } else { "pictures: 6" }), "{log}");
+        assert_promised_names_only(&tree);
+        let header = loaded(&tree);
+        assert_eq!((header.cur_nimg, header.model.img_resolution), (112, 8));
+    }
+}
+
+#[test]
+fn the_legacy_layout_through_its_shell_line() {
+    for more in [false, true] {
+        let tree = Tree::copy(LEGACY, more);
+        tree.set_params(SHORT);
+        let line = format!(
+            "mkdir -p $VOLUME/outputs $VOLUME/logs\n{} --root $VOLUME 2>&1 | tee $VOLUME/logs/algorithm.log",
+            env!("CARGO_BIN_EXE_stylegan2-c2d")
+        );
+        let output = Command::new("sh")
+            .args(["-c", &line])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("VOLUME", tree.path(""))
+            .env("DIDS", r#"["17feb697190d9f5912e064307006c06019c766d35e4e3f239ebb69fb71096e42"]"#)
+            .env("secret", "00000000")
+            .output()
+            .unwrap();
+        let log = fs::read_to_string(tree.path("logs/algorithm.log")).unwrap();
+        assert_eq!(log, log_of(&output));
+        assert_discreet(&log);
+        assert!(log.contains(if more { "pictures: 246" } else { "pictures: 6" }), "{log}");
+        assert_promised_names_only(&tree);
+        loaded(&tree);
+    }
+}
+
+#[test]
+fn names_and_order_of_the_inputs_change_nothing() {
+    let run = |rename: bool| {
+        let tree = Tree::copy(CURRENT, true);
+        tree.set_params(SHORT);
+        if rename {
+            let inputs = tree.path("inputs");
+            fs::rename(inputs.join("more-pictures.zip"), inputs.join("0")).unwrap();
+            fs::rename(inputs.join("self_portrait.png"), inputs.join("zzz.txt")).unwrap();
+        }
+        assert!(tree.job().output().unwrap().status.success());
+        fs::read(tree.path("outputs/generator.safetensors")).unwrap()
+    };
+    assert!(run(false) == run(true));
+}
+
+#[test]
+fn wrong_parameters_are_refused_all_at_once() {
+    let tree = Tree::copy(CURRENT, false);
+    tree.set_params(r#"{"resolutoin": 64, "kimg": -1, "batch": "many"}"#);
+    let output = tree.job().output().unwrap();
+    let log = log_of(&output);
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    for expected in ["resolution", "kimg", "batch"] {
+        assert!(log.contains(expected), "{expected} in:\n{log}");
+    }
+    assert!(tree.outputs().is_empty());
+}
+
+#[test]
+fn a_job_without_pictures_says_so() {
+    let tree = Tree::copy(LEGACY, false);
+    fs::remove_dir_all(tree.path("inputs")).unwrap();
+    fs::create_dir_all(tree.path("inputs/0123")).unwrap();
+    fs::write(tree.path("inputs/0123/0"), "<!DOCTYPE html><html>log in</html>").unwrap();
+    let output = tree.job().output().unwrap();
+    let log = log_of(&output);
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    assert!(log.contains("web page"), "{log}");
+}
+
+#[test]
+fn sigterm_ends_with_whole_outputs() {
+    let tree = Tree::copy(CURRENT, true);
+    tree.set_params(r#"{"resolution": 16}"#);
+    let mut child = tree.job().spawn().unwrap();
+    let generator = tree.path("outputs/samples.png");
+    let patience = Instant::now();
+    while !generator.exists() {
+        assert!(patience.elapsed() < Duration::from_mins(2), "no first outputs");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_millis(700));
+    let signalled = Instant::now();
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(signalled.elapsed() < Duration::from_secs(8));
+    assert_promised_names_only(&tree);
+    assert!(loaded(&tree).cur_nimg >= 16);
+}
+
+#[test]
+fn a_time_limit_is_kept() {
+    let tree = Tree::copy(CURRENT, true);
+    tree.set_params(r#"{"resolution": 8, "max_minutes": 0.1}"#);
+    let start = Instant::now();
+    let output = tree.job().output().unwrap();
+    assert!(output.status.success(), "{}", log_of(&output));
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(log_of(&output).contains("time is up"));
+    loaded(&tree);
+}
+
+#[test]
+fn one_seed_gives_one_file_for_any_number_of_threads() {
+    let tree = Tree::copy(CURRENT, true);
+    let out = |threads: &str| {
+        let out = tree.path(&format!("out-{threads}"));
+        let output = program()
+            .args(["train", "--threads", threads, "--resolution", "16", "--kimg", "0.2"])
+            .args(["--seed", "5", "--data"])
+            .arg(tree.path("inputs"))
+            .arg("--out")
+            .arg(&out)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", log_of(&output));
+        let mut files: Vec<_> = fs::read_dir(out).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        files
+            .iter()
+            .map(|path| (path.file_name().unwrap().to_owned(), fs::read(path).unwrap()))
+            .collect::<Vec<_>>()
+    };
+    let (one, two) = (out("1"), out("2"));
+    assert!(one.len() >= 3);
+    assert!(one == two, "files differ between 1 and 2 threads");
+}
+
+#[test]
+fn the_same_seeds_give_the_same_pictures() {
+    let tree = Tree::copy(CURRENT, false);
+    tree.set_params(SHORT);
+    assert!(tree.job().output().unwrap().status.success());
+    let pictures = |folder: &str| {
+        let out = tree.path(folder);
+        let output = program()
+            .args(["generate", "--seeds", "0-3", "--trunc", "0.7", "--grid", "--weights"])
+            .arg(tree.path("outputs/generator.safetensors"))
+            .arg("--out")
+            .arg(&out)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", log_of(&output));
+        ["seed0000.png", "seed0001.png", "seed0002.png", "seed0003.png", "grid.png"]
+            .map(|name| fs::read(out.join(name)).unwrap())
+    };
+    let first = pictures("first");
+    assert!(first == pictures("second"));
+    assert_ne!(first[0], first[1]);
+}
+
+#[test]
+fn check_reports_and_writes_nothing() {
+    let tree = Tree::copy(CURRENT, true);
+    let before = fs::read_dir(tree.path("")).unwrap().count();
+    let output = program().args(["check", "--data"]).arg(tree.path("inputs")).output().unwrap();
+    let log = log_of(&output);
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("pictures: ") && log.contains("memory: "), "{log}");
+    assert_discreet(&log);
+    assert_eq!(fs::read_dir(tree.path("")).unwrap().count(), before);
+    assert!(tree.outputs().is_empty());
+}
+
+#[test]
+fn estimate_prints_one_json_object() {
+    let output = program()
+        .args(["estimate", "--resolution", "8", "--json", "--threads", "1"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", log_of(&output));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in ["img_per_s", "img_per_cpu_s", "sec_per_kimg", "peak_rss_bytes", "gemm_gflops"] {
+        assert!(value[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    for phase in ["Gmain", "Greg", "Dmain", "Dreg", "ema"] {
+        assert!(value["phases"][phase].as_f64().unwrap() > 0.0, "{phase}");
+    }
+}
