@@ -28,10 +28,15 @@ fn main() -> ExitCode {
     match cli.run(stop, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let code = exit_code(&error);
             for line in error_lines(&error) {
-                tracing::error!("{line}");
+                if code == 0 {
+                    tracing::info!("{line}");
+                } else {
+                    tracing::error!("{line}");
+                }
             }
-            ExitCode::from(exit_code(&error))
+            ExitCode::from(code)
         }
     }
 }

@@ -91,8 +91,11 @@ impl Cli {
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
-/// 2 if the parameters or the data are refused, else 1.
+/// 2 if the parameters or the data are refused, 0 if a signal asked for the end, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if matches!(error.downcast_ref(), Some(DataError::Stopped)) {
+        return 0;
+    }
     let is_theirs = error.chain().any(|cause| {
         cause.is::<ParamsError>()
             || cause.is::<InputsError>()
