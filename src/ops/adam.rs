@@ -205,13 +205,7 @@ impl InplaceOp2 for Blend {
         param: &CpuStorage,
         param_layout: &Layout,
     ) -> Result<()> {
-        fn run<T: Element>(
-            ema: (&mut CpuStorage, &Layout),
-            p: (&[T], &Layout),
-            beta: f64,
-        ) -> Result<()> {
-            let ema = contiguous_mut(T::as_mut_slice(ema.0)?, ema.1)?;
-            let p = contiguous(p.0, p.1)?;
+        fn run<T: Element>(ema: &mut [T], p: &[T], beta: f64) -> Result<()> {
             if ema.len() != p.len() {
                 bail!("ema: expected {} values, got {}", p.len(), ema.len());
             }
@@ -219,8 +213,14 @@ impl InplaceOp2 for Blend {
             Ok(())
         }
         match param {
-            CpuStorage::F32(p) => run((ema, ema_layout), (p, param_layout), self.beta),
-            CpuStorage::F64(p) => run((ema, ema_layout), (p, param_layout), self.beta),
+            CpuStorage::F32(p) => {
+                let ema = contiguous_mut(f32::as_mut_slice(ema)?, ema_layout)?;
+                run(ema, contiguous(p, param_layout)?, self.beta)
+            }
+            CpuStorage::F64(p) => {
+                let ema = contiguous_mut(f64::as_mut_slice(ema)?, ema_layout)?;
+                run(ema, contiguous(p, param_layout)?, self.beta)
+            }
             _ => bail!("ema: expected f32 or f64"),
         }
     }

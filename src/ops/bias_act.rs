@@ -112,8 +112,8 @@ pub fn bias_act(
     let limit = clamp.unwrap_or(f64::INFINITY);
     match act.slope() {
         Some(slope) if x.device().is_cpu() => {
-            let b =
-                b.map_or_else(|| Tensor::zeros(c, x.dtype(), x.device()), |b| b.contiguous())?;
+            let zeros = || Tensor::zeros(c, x.dtype(), x.device());
+            let b = b.map_or_else(zeros, Tensor::contiguous)?;
             x.contiguous()?.apply_op2(&b, BiasAct { slope, gain, limit })
         }
         _ => reference(x, b, act, gain, limit),
