@@ -12,7 +12,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::conv2d::{conv_transpose2d, conv2d};
-use super::upfirdn2d::{Axis, Filter, Upfirdn2d, upfirdn2d};
+use super::upfirdn2d::{Axis, Filter, Upfirdn2d, halves, upfirdn2d};
 
 /// How the resolution changes around a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -76,15 +76,15 @@ pub fn conv2d_resample(
 impl Resample<'_> {
     /// Zeros around the upsampled image that centre the filters of both directions.
     fn pads(&self, taps: usize, padding: usize) -> [isize; 2] {
-        let (mut before, mut after) = (padding, padding);
-        if self.up > 1 {
-            before += (taps + self.up - 1) / 2;
-            after += taps.saturating_sub(self.up) / 2;
+        let (up, down) = (self.up as isize, self.down as isize);
+        let mut pads = [padding as isize; 2];
+        let mut add = |[before, after]: [isize; 2]| pads = [pads[0] + before, pads[1] + after];
+        if up > 1 {
+            add(halves(taps, [up - 1, -up]));
         }
-        if self.down > 1 {
-            before += (taps + 1).saturating_sub(self.down) / 2;
-            after += taps.saturating_sub(self.down) / 2;
+        if down > 1 {
+            add(halves(taps, [1 - down, -down]));
         }
-        [before as isize, after as isize]
+        pads
     }
 }

@@ -136,14 +136,13 @@ impl Upfirdn2d {
 
     /// Twice the size, as StyleGAN2 pads it: pixel values are kept (gain 4).
     pub fn double(filter: &Filter) -> Self {
-        let axis =
-            |taps: usize| Axis { up: 2, down: 1, pad: pads(taps.div_ceil(2), (taps - 2) / 2) };
+        let axis = |taps: usize| Axis { up: 2, down: 1, pad: halves(taps, [1, -2]) };
         Self::convolve(filter, axis(filter.height), axis(filter.width), 4.0)
     }
 
     /// Half the size, as StyleGAN2 pads it.
     pub fn halve(filter: &Filter) -> Self {
-        let axis = |taps: usize| Axis { up: 1, down: 2, pad: pads((taps - 1) / 2, (taps - 2) / 2) };
+        let axis = |taps: usize| Axis { up: 1, down: 2, pad: halves(taps, [-1, -2]) };
         Self::convolve(filter, axis(filter.height), axis(filter.width), 1.0)
     }
 
@@ -179,8 +178,9 @@ impl Upfirdn2d {
     }
 }
 
-fn pads(before: usize, after: usize) -> [isize; 2] {
-    [before as isize, after as isize]
+/// `(taps + offset) / 2` before and after, rounded down: filters shorter than the factor crop.
+pub(super) fn halves(taps: usize, offsets: [isize; 2]) -> [isize; 2] {
+    offsets.map(|offset| (taps as isize + offset).div_euclid(2))
 }
 
 fn pad_or_crop(x: &Tensor, dim: usize, [before, after]: [isize; 2]) -> Result<Tensor> {
