@@ -93,7 +93,8 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
 /// Returns the shape of `x`, differentiable to any order.
 ///
 /// # Errors
-/// Fails if `b` does not have one value per channel, or if gain or clamp are not positive.
+/// Fails if `b` does not have one value per channel, if gain or clamp are not positive, or if the
+/// slope of a leaky ReLU is negative.
 pub fn bias_act(
     x: &Tensor,
     b: Option<&Tensor>,
@@ -102,6 +103,9 @@ pub fn bias_act(
     clamp: Option<f64>,
 ) -> Result<Tensor> {
     let c = x.dim(1)?;
+    if act.slope().is_some_and(|slope| slope < 0.0) {
+        bail!("bias_act: expected a slope of at least 0, got {act:?}"); // output tells the sign
+    }
     if b.is_some_and(|b| b.dims() != [c]) || gain <= 0.0 || clamp.is_some_and(|limit| limit <= 0.0)
     {
         bail!(

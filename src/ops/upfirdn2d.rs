@@ -153,10 +153,13 @@ impl Upfirdn2d {
     }
 
     fn out_dims(&self, h: usize, w: usize) -> Result<(usize, usize)> {
+        if [self.y.up, self.y.down, self.x.up, self.x.down].contains(&0) {
+            bail!("upfirdn2d: expected factors >= 1, got {:?} and {:?}", self.y, self.x);
+        }
         let (taps_y, taps_x) = self.filter.size();
         let (oh, ow) = (self.y.out_len(h, taps_y), self.x.out_len(w, taps_x));
-        if self.y.up * self.y.down * self.x.up * self.x.down == 0 || oh < 1 || ow < 1 {
-            bail!("upfirdn2d: expected factors >= 1 and a result of at least 1x1, got {oh}x{ow}");
+        if oh < 1 || ow < 1 {
+            bail!("upfirdn2d: expected a result of at least 1x1, got {oh}x{ow}");
         }
         Ok((oh as usize, ow as usize))
     }
