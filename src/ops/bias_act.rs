@@ -65,15 +65,21 @@ impl Activation {
     /// The function in candle ops.
     fn reference(self, x: &Tensor) -> Result<Tensor> {
         const SELU: (f64, f64) = (1.050_700_987_355_480_5, 1.673_263_242_354_377_2);
-        let below = |alpha: f64| x.minimum(&x.zeros_like()?)?.exp()?.affine(alpha, -alpha);
+        // Zero counts as below, in `where_cond` only: `relu`, `minimum` and `maximum` each have
+        // another derivative there.
+        let above_or = |below: &Tensor| x.gt(0.0)?.where_cond(x, below);
+        let exponential = |alpha: f64| {
+            let nonpositive = x.gt(0.0)?.where_cond(&x.zeros_like()?, x)?;
+            above_or(&nonpositive.exp()?.affine(alpha, -alpha)?)
+        };
         match self {
             Self::Linear => Ok(x.clone()),
-            Self::Lrelu { alpha } => x.ge(0.0)?.where_cond(x, &(x * alpha)?),
-            Self::Relu => x.relu(),
+            Self::Lrelu { alpha } => above_or(&(x * alpha)?),
+            Self::Relu => above_or(&(x * 0.0)?), // keeps NaN
             Self::Tanh => x.tanh(),
             Self::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip(),
-            Self::Elu => x.relu()? + below(1.0)?,
-            Self::Selu => (x.relu()? + below(SELU.1)?)? * SELU.0,
+            Self::Elu => exponential(1.0),
+            Self::Selu => exponential(SELU.1)? * SELU.0,
             Self::Softplus => softplus(x),
             Self::Swish => x * Self::Sigmoid.reference(x)?,
         }
