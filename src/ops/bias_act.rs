@@ -242,3 +242,6 @@ impl CustomOp2 for BiasActGrad {
 fn plane_len(layout: &Layout) -> usize {
     layout.dims()[2..].iter().product()
 }
+
+#[cfg(test)]
+mod tests;

@@ -227,3 +227,6 @@ impl CustomOp2 for Conv2d {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

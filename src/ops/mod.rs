@@ -13,6 +13,8 @@ pub mod adam;
 pub mod bias_act;
 pub mod cancel;
 pub mod channel_sum;
+#[cfg(test)]
+mod check;
 pub mod conv2d;
 pub mod conv2d_resample;
 mod cpu;

@@ -230,3 +230,6 @@ impl CustomOp1 for Upfirdn2d {
         grad::wants(x).then(|| upfirdn2d(&grad::cut(dy), &self.adjoint(h, w))).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests;
