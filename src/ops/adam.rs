@@ -205,13 +205,7 @@ impl InplaceOp2 for Blend {
         param: &CpuStorage,
         param_layout: &Layout,
     ) -> Result<()> {
-        fn run<T: Element>(
-            ema: (&mut CpuStorage, &Layout),
-            p: (&[T], &Layout),
-            beta: f64,
-        ) -> Result<()> {
-            let ema = contiguous_mut(T::as_mut_slice(ema.0)?, ema.1)?;
-            let p = contiguous(p.0, p.1)?;
+        fn run<T: Element>(ema: &mut [T], p: &[T], beta: f64) -> Result<()> {
             if ema.len() != p.len() {
                 bail!("ema: expected {} values, got {}", p.len(), ema.len());
             }
@@ -219,8 +213,14 @@ impl InplaceOp2 for Blend {
             Ok(())
         }
         match param {
-            CpuStorage::F32(p) => run((ema, ema_layout), (p, param_layout), self.beta),
-            CpuStorage::F64(p) => run((ema, ema_layout), (p, param_layout), self.beta),
+            CpuStorage::F32(p) => {
+                let ema = contiguous_mut(f32::as_mut_slice(ema)?, ema_layout)?;
+                run(ema, contiguous(p, param_layout)?, self.beta)
+            }
+            CpuStorage::F64(p) => {
+                let ema = contiguous_mut(f64::as_mut_slice(ema)?, ema_layout)?;
+                run(ema, contiguous(p, param_layout)?, self.beta)
+            }
             _ => bail!("ema: expected f32 or f64"),
         }
     }
@@ -231,6 +231,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::ops::check::{Draws, same_bits_for_any_threads};
 
     const CONFIG: AdamConfig = AdamConfig { lr: 0.1, beta1: 0.5, beta2: 0.9, eps: 1e-8 };
 
@@ -293,5 +294,23 @@ mod tests {
         blend(&ema, &Tensor::new(&[8f32], &Device::Cpu)?, 0.25)?;
         assert_eq!(ema.to_vec1::<f32>()?, [7.0]);
         Ok(())
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() -> Result<()> {
+        let work = || {
+            let mut draws = Draws::new(70);
+            let mut var = || Var::from_tensor(&draws.normals(70_001)?.to_dtype(DType::F32)?);
+            let (param, ema, grad) = (var()?, [var()?], var()?);
+            let mut adam = Adam::new(vec![param.clone()], CONFIG)?;
+            for _ in 0..3 {
+                adam.step(&[grad.as_detached_tensor()], Some((&ema, 0.9)))?;
+            }
+            adam.step(&[grad.as_detached_tensor()], None)?;
+            let average = ema[0].as_detached_tensor().copy()?;
+            blend(&ema[0], &param, 0.9)?;
+            Ok(vec![param.as_detached_tensor(), average, ema[0].as_detached_tensor()])
+        };
+        same_bits_for_any_threads("adam", &work)
     }
 }

@@ -65,15 +65,21 @@ impl Activation {
     /// The function in candle ops.
     fn reference(self, x: &Tensor) -> Result<Tensor> {
         const SELU: (f64, f64) = (1.050_700_987_355_480_5, 1.673_263_242_354_377_2);
-        let below = |alpha: f64| x.minimum(&x.zeros_like()?)?.exp()?.affine(alpha, -alpha);
+        // Zero counts as below, in `where_cond` only: `relu`, `minimum` and `maximum` each have
+        // another derivative there.
+        let above_or = |below: &Tensor| x.gt(0.0)?.where_cond(x, below);
+        let exponential = |alpha: f64| {
+            let nonpositive = x.gt(0.0)?.where_cond(&x.zeros_like()?, x)?;
+            above_or(&nonpositive.exp()?.affine(alpha, -alpha)?)
+        };
         match self {
             Self::Linear => Ok(x.clone()),
-            Self::Lrelu { alpha } => x.ge(0.0)?.where_cond(x, &(x * alpha)?),
-            Self::Relu => x.relu(),
+            Self::Lrelu { alpha } => above_or(&(x * alpha)?),
+            Self::Relu => above_or(&(x * 0.0)?), // keeps NaN
             Self::Tanh => x.tanh(),
             Self::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip(),
-            Self::Elu => x.relu()? + below(1.0)?,
-            Self::Selu => (x.relu()? + below(SELU.1)?)? * SELU.0,
+            Self::Elu => exponential(1.0),
+            Self::Selu => exponential(SELU.1)? * SELU.0,
             Self::Softplus => softplus(x),
             Self::Swish => x * Self::Sigmoid.reference(x)?,
         }
@@ -93,7 +99,8 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
 /// Returns the shape of `x`, differentiable to any order.
 ///
 /// # Errors
-/// Fails if `b` does not have one value per channel, or if gain or clamp are not positive.
+/// Fails if `b` does not have one value per channel, if gain or clamp are not positive, or if the
+/// slope of a leaky ReLU is negative.
 pub fn bias_act(
     x: &Tensor,
     b: Option<&Tensor>,
@@ -102,6 +109,9 @@ pub fn bias_act(
     clamp: Option<f64>,
 ) -> Result<Tensor> {
     let c = x.dim(1)?;
+    if act.slope().is_some_and(|slope| slope < 0.0) {
+        bail!("bias_act: expected a slope of at least 0, got {act:?}"); // output tells the sign
+    }
     if b.is_some_and(|b| b.dims() != [c]) || gain <= 0.0 || clamp.is_some_and(|limit| limit <= 0.0)
     {
         bail!(
@@ -112,8 +122,8 @@ pub fn bias_act(
     let limit = clamp.unwrap_or(f64::INFINITY);
     match act.slope() {
         Some(slope) if x.device().is_cpu() => {
-            let b =
-                b.map_or_else(|| Tensor::zeros(c, x.dtype(), x.device()), |b| b.contiguous())?;
+            let zeros = || Tensor::zeros(c, x.dtype(), x.device());
+            let b = b.map_or_else(zeros, Tensor::contiguous)?;
             x.contiguous()?.apply_op2(&b, BiasAct { slope, gain, limit })
         }
         _ => reference(x, b, act, gain, limit),
@@ -232,3 +242,6 @@ impl CustomOp2 for BiasActGrad {
 fn plane_len(layout: &Layout) -> usize {
     layout.dims()[2..].iter().product()
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,10 +42,10 @@ impl Geometry {
         let (h, w) = (self.h + 2 * self.padding, self.w + 2 * self.padding);
         if self.stride == 0 || self.kh == 0 || self.kw == 0 || h < self.kh || w < self.kw {
             bail!(
-                "conv2d: expected stride >= 1 and a padded input of at least {}x{}, got stride {} and {h}x{w}",
+                "conv2d: expected stride, kernel >= 1 and a padded input of at least the kernel, got stride {}, kernel {}x{} and input {h}x{w}",
+                self.stride,
                 self.kh,
-                self.kw,
-                self.stride
+                self.kw
             );
         }
         Ok(())
@@ -90,7 +90,8 @@ pub fn conv2d(x: &Tensor, w: &Tensor, stride: usize, padding: usize, gain: f64) 
 /// `H = (h - 1) stride + kh - 2 padding`; the adjoint of [`conv2d`], times `gain`.
 ///
 /// # Errors
-/// Fails if channels or data types differ, or if nothing remains inside the padding.
+/// Fails if channels or data types differ, if `x` has no pixel, or if nothing remains inside the
+/// padding.
 pub fn conv_transpose2d(
     x: &Tensor,
     w: &Tensor,
@@ -100,6 +101,9 @@ pub fn conv_transpose2d(
 ) -> Result<Tensor> {
     let (n, x_o, oh, ow) = x.dims4()?;
     let (o, c, kh, kw) = w.dims4()?;
+    if oh == 0 || ow == 0 {
+        bail!("conv_transpose2d: expected an input of at least 1x1, got {oh}x{ow}");
+    }
     let (h, width) = ((oh - 1) * stride + kh, (ow - 1) * stride + kw);
     if x_o != o || h <= 2 * padding || width <= 2 * padding {
         bail!(
@@ -109,6 +113,7 @@ pub fn conv_transpose2d(
     }
     let (h, width) = (h - 2 * padding, width - 2 * padding);
     let geometry = Geometry { n, c, h, w: width, o, kh, kw, stride, padding, gain };
+    geometry.check()?;
     apply(x, w, Conv2d { kind: Kind::GradInput, geometry })
 }
 
@@ -139,7 +144,15 @@ impl Conv2d {
     fn reference(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let g = &self.geometry;
         let y = match self.kind {
-            Kind::Forward => a.conv2d(b, g.padding, g.stride, 1, 1)?,
+            Kind::Forward => {
+                // What no patch covers is cropped: candle's gradient takes it to be the same along
+                // both axes.
+                let (rows, cols) = ((g.oh() - 1) * g.stride + g.kh, (g.ow() - 1) * g.stride + g.kw);
+                let p = g.padding;
+                let x = a.pad_with_zeros(2, p, p)?.pad_with_zeros(3, p, p)?;
+                let x = x.narrow(2, 0, rows)?.narrow(3, 0, cols)?.contiguous()?;
+                x.conv2d(b, 0, g.stride, 1, 1)?
+            }
             Kind::GradInput => {
                 let full = a.conv_transpose2d(b, 0, 0, g.stride, 1)?; // [N, C, <= H + 2 padding, ..]
                 let bottom = (g.h + 2 * g.padding).saturating_sub(full.dim(2)?);
@@ -214,3 +227,6 @@ impl CustomOp2 for Conv2d {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

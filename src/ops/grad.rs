@@ -68,17 +68,22 @@ pub fn probe() -> Result<()> {
 
 fn backward(loss: &Tensor, vars: &[&Var], keep_graph: bool) -> Result<Vec<Tensor>> {
     probe()?;
-    let wanted = vars.iter().map(|var| var.id()).collect();
-    let outer = PASS.replace(Some(Pass { keep_graph, wanted }));
-    let store = loss.backward();
-    PASS.replace(outer);
-    let mut store = store?;
+    let mut store = in_pass(vars, keep_graph, || loss.backward())?;
     vars.iter()
         .map(|var| match store.remove(var) {
             Some(grad) => Ok(grad),
             None => var.zeros_like(),
         })
         .collect()
+}
+
+/// Runs `work`, a backward pass or part of one, for the gradients of `vars`.
+pub(super) fn in_pass<T>(vars: &[&Var], keep_graph: bool, work: impl FnOnce() -> T) -> T {
+    let wanted = vars.iter().map(|var| var.id()).collect();
+    let outer = PASS.replace(Some(Pass { keep_graph, wanted }));
+    let result = work();
+    PASS.replace(outer);
+    result
 }
 
 /// For a backward pass: `tensor` itself if the gradient will be differentiated, else a constant.
@@ -108,6 +113,44 @@ mod tests {
         assert_eq!(grads[1].to_vec1::<f64>()?, [0.0, 0.0]);
         assert_eq!(grads[2].to_scalar::<f64>()?, 30.0);
         assert!(!grads[2].track_op());
+        Ok(())
+    }
+
+    /// `cut` and `wants` inside a pass and outside of one, where nothing is known.
+    #[test]
+    fn a_pass_tells_ops_what_is_wanted_and_whether_to_keep_the_graph() -> Result<()> {
+        let (a, b) = (Var::new(1f64, &Device::Cpu)?, Var::new(2f64, &Device::Cpu)?);
+        let (constant, product) = (a.as_detached_tensor(), (a.as_tensor() * b.as_tensor())?);
+        let wanted = || [a.as_tensor(), b.as_tensor(), &product, &constant].map(wants);
+        for keep_graph in [false, true] {
+            let (wanted, cut) = in_pass(&[&a], keep_graph, || (wanted(), cut(&product)));
+            assert_eq!(wanted, [true, false, true, false]);
+            assert_eq!(cut.track_op(), keep_graph);
+        }
+        assert_eq!(wanted(), [true, true, true, false]);
+        assert!(cut(&product).track_op());
+        Ok(())
+    }
+
+    /// Runs itself once more without the variable, where candle detaches gradients.
+    #[test]
+    fn without_the_variable_the_probe_says_how_to_cure_it() -> Result<()> {
+        const VARIABLE: &str = "CANDLE_GRAD_DO_NOT_DETACH";
+        if std::env::var_os(VARIABLE).is_none() {
+            let x = Var::new(1f64, &Device::Cpu)?;
+            for result in [grad(&x, &[&x]), grad_with_graph(&x, &[&x])] {
+                let message = result.unwrap_err().to_string();
+                assert!(message.contains("set CANDLE_GRAD_DO_NOT_DETACH=1"), "{message}");
+            }
+            return Ok(());
+        }
+        let name = std::thread::current().name().unwrap().to_owned();
+        let child = std::process::Command::new(std::env::current_exe()?)
+            .args(["--exact", &name])
+            .env_remove(VARIABLE)
+            .output()?;
+        let report = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && report.contains("1 passed"), "{report}");
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! that has no kernel. A kernel changes speed, never results. Images are `[N, C, H, W]`.
 //!
 //! Kernels exist for f32 and f64 on the CPU (`cpu/`). Their backward passes are members of the
-//! same family of ops, so any order of derivative works; [`grad`] is the only door to it.
+//! same family of ops, so any order of derivative works; [`mod@grad`] is the only door to it.
 //!
 //! Not here: networks, optimizer schedules, anything that knows what an image shows.
 
@@ -13,6 +13,8 @@ pub mod adam;
 pub mod bias_act;
 pub mod cancel;
 pub mod channel_sum;
+#[cfg(test)]
+mod check;
 pub mod conv2d;
 pub mod conv2d_resample;
 mod cpu;

@@ -40,3 +40,65 @@ pub fn modulated_conv2d(
     let norm = (styles.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?; // [N, O]
     x.broadcast_mul(&norm.recip()?.reshape((n, o, 1, 1))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{Draws, finite_differences, same, same_bits};
+    use crate::ops::upfirdn2d::Filter;
+
+    fn random(draws: &mut Draws, k: usize) -> Result<[Tensor; 3]> {
+        Ok([draws.normals((3, 3, 4, 5))?, draws.normals((2, 3, k, k))?, draws.normals((3, 3))?])
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() -> Result<()> {
+        let (mut draws, filter) = (Draws::new(50), Filter::stylegan2());
+        for (k, up) in [(1, 1), (3, 1), (3, 2)] {
+            for demodulate in [false, true] {
+                let what = format!("{k}x{k}, up {up}, demodulate {demodulate}");
+                finite_differences(&what, &random(&mut draws, k)?, &|a| {
+                    let resample = Resample { filter: &filter, up, down: 1 };
+                    modulated_conv2d(&a[0], &a[1], &a[2], resample, demodulate)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A weight for each image: modulated, divided by its norm, convolved with one image (eq. 1-3).
+    #[test]
+    fn one_weight_for_all_equals_a_weight_per_image() -> Result<()> {
+        let (mut draws, filter) = (Draws::new(51), Filter::stylegan2());
+        for up in [1, 2] {
+            let resample = Resample { filter: &filter, up, down: 1 };
+            let per_image = |a: &[Tensor]| {
+                let of = |n: usize| {
+                    let style = a[2].narrow(0, n, 1)?.reshape((1, 3, 1, 1))?;
+                    let w = a[1].broadcast_mul(&style)?; // [O, I, k, k]
+                    let norm = (w.sqr()?.flatten_from(1)?.sum_keepdim(1)? + 1e-8)?.sqrt()?;
+                    let w = w.broadcast_div(&norm.reshape((2, 1, 1, 1))?)?;
+                    conv2d_resample(&a[0].narrow(0, n, 1)?, &w, resample, 1, 1.0)
+                };
+                Tensor::cat(&(0..3).map(of).collect::<Result<Vec<_>>>()?, 0)
+            };
+            let shared = |a: &[Tensor]| modulated_conv2d(&a[0], &a[1], &a[2], resample, true);
+            same(&format!("up {up}"), &random(&mut draws, 3)?, &shared, &per_image)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() -> Result<()> {
+        let (mut draws, filter) = (Draws::new(52), Filter::stylegan2());
+        let args = [
+            draws.normals((3, 20, 17, 18))?,
+            draws.normals((21, 20, 3, 3))?,
+            draws.normals((3, 20))?,
+        ];
+        same_bits("modulated_conv2d", &args, &|a| {
+            let resample = Resample { filter: &filter, up: 2, down: 1 };
+            modulated_conv2d(&a[0], &a[1], &a[2], resample, true)
+        })
+    }
+}

@@ -31,8 +31,13 @@ pub fn add_noise(x: &Tensor, noise: &Tensor, strength: &Tensor) -> Result<Tensor
     if x.device().is_cpu() {
         x.contiguous()?.apply_op3(&noise.contiguous()?, strength, AddNoise)
     } else {
-        x.broadcast_add(&noise.broadcast_mul(strength)?)
+        reference(x, &noise, strength)
     }
+}
+
+/// The same in plain candle ops.
+fn reference(x: &Tensor, noise: &Tensor, strength: &Tensor) -> Result<Tensor> {
+    x.broadcast_add(&noise.broadcast_mul(strength)?)
 }
 
 /// `strength [] * noise`, over batch and channels of `shape`.
@@ -147,5 +152,101 @@ impl CustomOp2 for Dot {
         d: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((Some(spread(&grad::cut(d), noise, dy.shape())?), None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+
+    use super::*;
+    use crate::ops::check::{self, Draws, finite_differences, same, same_bits};
+
+    /// `x [n, c, h, w]` and the strength, and noise for `num_noise` images.
+    fn random(sizes: [usize; 4], num_noise: usize, seed: u64) -> Result<([Tensor; 2], Tensor)> {
+        let ([n, c, h, w], mut draws) = (sizes, Draws::new(seed));
+        let args = [draws.normals((n, c, h, w))?, draws.normals(())?];
+        Ok((args, draws.normals((num_noise, 1, h, w))?))
+    }
+
+    /// The noise in the type of the other arguments.
+    fn like(noise: &Tensor, args: &[Tensor]) -> Result<Tensor> {
+        noise.to_dtype(args[0].dtype())
+    }
+
+    /// Noise of each image, and noise that all images share.
+    #[test]
+    fn gradients_equal_finite_differences() -> Result<()> {
+        for num_noise in [1, 3] {
+            let (args, noise) = random([3, 2, 5, 4], num_noise, 40)?;
+            finite_differences("add_noise", &args, &|a| add_noise(&a[0], &noise, &a[1]))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_kernels_equal_the_reference() -> Result<()> {
+        let mut draws = Draws::new(41);
+        for seed in 100..120 {
+            let sizes = [(); 4].map(|()| draws.size(1, 9));
+            let num_noise = if draws.size(0, 1) == 0 { 1 } else { sizes[0] };
+            let (args, noise) = random(sizes, num_noise, seed)?;
+            let what = format!("{sizes:?}, {num_noise}");
+            same(&what, &args, &|a| add_noise(&a[0], &like(&noise, a)?, &a[1]), &|a| {
+                reference(&a[0], &like(&noise, a)?, &a[1])
+            })?;
+        }
+        Ok(())
+    }
+
+    /// `<spread(s), y> = s dot(y)`.
+    #[test]
+    fn spread_and_dot_are_adjoint() -> Result<()> {
+        for num_noise in [1, 3] {
+            let ([y, strength], noise) = random([3, 5, 7, 4], num_noise, 42)?;
+            let product = check::dot(&spread(&strength, &noise, y.shape())?, &y)?;
+            let other = check::dot(&strength, &dot(&y, &noise)?)?;
+            // Rounding of a sum of 420 terms of size one.
+            assert!((product - other).abs() < 1e-12, "{product} {other}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() -> Result<()> {
+        for num_noise in [1, 5] {
+            let (args, noise) = random([5, 9, 33, 65], num_noise, 43)?;
+            same_bits("add_noise", &args, &|a| add_noise(&a[0], &like(&noise, a)?, &a[1]))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn unwanted_gradients_are_not_computed_and_unneeded_graphs_are_cut() -> Result<()> {
+        let ([x, strength], noise) = random([2, 3, 4, 5], 1, 44)?;
+        let (x, strength) = (Var::from_tensor(&x)?, Var::from_tensor(&strength)?);
+        let dy = Var::from_tensor(&x)?;
+        for keep_graph in [false, true] {
+            let of = |var: &Var| {
+                let bwd = || AddNoise.bwd(&x, &noise, &strength, &dy, &dy);
+                grad::in_pass(&[var], keep_graph, bwd)
+            };
+            let (of_x, of_strength) = (of(&x)?, of(&strength)?);
+            assert!(of_x.2.is_none() && of_strength.0.is_none());
+            assert_eq!(of_x.0.map(|dx| dx.track_op()), Some(keep_graph));
+            assert_eq!(of_strength.2.map(|ds| ds.track_op()), Some(keep_graph));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_batch_has_gradient_zero() -> Result<()> {
+        let ([x, strength], noise) = random([0, 3, 4, 5], 1, 45)?;
+        let (x, strength) = (Var::from_tensor(&x)?, Var::from_tensor(&strength)?);
+        let y = add_noise(&x, &noise, &strength)?;
+        let grads = grad::grad(&y.sum_all()?, &[&x, &strength])?;
+        assert_eq!(grads[0].dims(), x.dims());
+        assert_eq!(grads[1].to_scalar::<f64>()?, 0.0);
+        Ok(())
     }
 }

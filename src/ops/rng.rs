@@ -178,7 +178,7 @@ impl Mt19937 {
 mod tests {
     use super::*;
 
-    /// Known answers of the Random123 distribution (kat_vectors).
+    /// Known answers of the Random123 distribution (`kat_vectors`).
     #[test]
     fn philox_known_answers() {
         let zeros = philox([0; 4], [0; 2]);

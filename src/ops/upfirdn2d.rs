@@ -136,14 +136,13 @@ impl Upfirdn2d {
 
     /// Twice the size, as StyleGAN2 pads it: pixel values are kept (gain 4).
     pub fn double(filter: &Filter) -> Self {
-        let axis =
-            |taps: usize| Axis { up: 2, down: 1, pad: pads(taps.div_ceil(2), (taps - 2) / 2) };
+        let axis = |taps: usize| Axis { up: 2, down: 1, pad: halves(taps, [1, -2]) };
         Self::convolve(filter, axis(filter.height), axis(filter.width), 4.0)
     }
 
     /// Half the size, as StyleGAN2 pads it.
     pub fn halve(filter: &Filter) -> Self {
-        let axis = |taps: usize| Axis { up: 1, down: 2, pad: pads((taps - 1) / 2, (taps - 2) / 2) };
+        let axis = |taps: usize| Axis { up: 1, down: 2, pad: halves(taps, [-1, -2]) };
         Self::convolve(filter, axis(filter.height), axis(filter.width), 1.0)
     }
 
@@ -154,10 +153,13 @@ impl Upfirdn2d {
     }
 
     fn out_dims(&self, h: usize, w: usize) -> Result<(usize, usize)> {
+        if [self.y.up, self.y.down, self.x.up, self.x.down].contains(&0) {
+            bail!("upfirdn2d: expected factors >= 1, got {:?} and {:?}", self.y, self.x);
+        }
         let (taps_y, taps_x) = self.filter.size();
         let (oh, ow) = (self.y.out_len(h, taps_y), self.x.out_len(w, taps_x));
-        if self.y.up * self.y.down * self.x.up * self.x.down == 0 || oh < 1 || ow < 1 {
-            bail!("upfirdn2d: expected factors >= 1 and a result of at least 1x1, got {oh}x{ow}");
+        if oh < 1 || ow < 1 {
+            bail!("upfirdn2d: expected a result of at least 1x1, got {oh}x{ow}");
         }
         Ok((oh as usize, ow as usize))
     }
@@ -179,8 +181,9 @@ impl Upfirdn2d {
     }
 }
 
-fn pads(before: usize, after: usize) -> [isize; 2] {
-    [before as isize, after as isize]
+/// `(taps + offset) / 2` before and after, rounded down: filters shorter than the factor crop.
+pub(super) fn halves(taps: usize, offsets: [isize; 2]) -> [isize; 2] {
+    offsets.map(|offset| (taps as isize + offset).div_euclid(2))
 }
 
 fn pad_or_crop(x: &Tensor, dim: usize, [before, after]: [isize; 2]) -> Result<Tensor> {
@@ -227,3 +230,6 @@ impl CustomOp1 for Upfirdn2d {
         grad::wants(x).then(|| upfirdn2d(&grad::cut(dy), &self.adjoint(h, w))).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,8 @@ pub(in crate::ops) fn backward<T: Element>(
                 *sum = pairwise_sum(dx);
             }
         });
-    let sum_of = |c: usize| row_sums[c..].iter().step_by(channels).fold(T::zero(), |a, b| a + *b);
+    let rows_of = |c: usize| row_sums.iter().skip(c).step_by(channels);
+    let sum_of = |c: usize| rows_of(c).fold(T::zero(), |a, b| a + *b);
     (dx, if with_sums { (0..channels).map(sum_of).collect() } else { Vec::new() })
 }
 

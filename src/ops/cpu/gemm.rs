@@ -18,8 +18,23 @@ impl<'a, T> Matrix<'a, T> {
     }
 
     fn check(&self, rows: usize, cols: usize) {
-        assert!((rows - 1) * self.row_stride + (cols - 1) * self.col_stride < self.data.len());
+        assert!(fits(0, (rows, self.row_stride), (cols, self.col_stride), self.data.len()));
     }
+}
+
+/// Whether a matrix that starts at `start` and is given as (count, stride) of its rows and of its
+/// columns, none of them zero, ends inside `len` elements. Nothing here may wrap around.
+fn fits(
+    start: usize,
+    (rows, row_stride): (usize, usize),
+    (cols, col_stride): (usize, usize),
+    len: usize,
+) -> bool {
+    let last_row = (rows - 1).checked_mul(row_stride);
+    let last_col = (cols - 1).checked_mul(col_stride);
+    let last =
+        last_row.zip(last_col).and_then(|(row, col)| row.checked_add(col)?.checked_add(start));
+    last.is_some_and(|last| last < len)
 }
 
 /// An output that several tasks write at the same time, each its own elements.
@@ -31,7 +46,7 @@ pub(super) struct Shared<'a, T> {
 
 #[expect(unsafe_code, reason = "tasks on several threads write one output")]
 // SAFETY: the pointer comes from an exclusive borrow that lasts as long as `Shared`; who writes
-// through it promises disjoint elements (see `gemm_into` and `copy_into`).
+// through it promises disjoint elements (see `row` and `gemm`).
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 #[expect(unsafe_code, reason = "as above")]
 // SAFETY: as above.
@@ -49,7 +64,7 @@ impl<'a, T: Element> Shared<'a, T> {
     #[expect(unsafe_code, reason = "disjointness is the caller's promise")]
     #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
     pub(super) unsafe fn row(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(start + len <= self.len);
+        assert!(start <= self.len && len <= self.len - start);
         // SAFETY: inside the borrowed slice, and exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
     }
@@ -72,7 +87,7 @@ impl<'a, T: Element> Shared<'a, T> {
         if m == 0 || n == 0 || k == 0 {
             return;
         }
-        assert!(start + (m - 1) * row_stride + n <= self.len);
+        assert!(fits(start, (m, row_stride), (n, 1), self.len));
         lhs.check(m, k);
         rhs.check(k, n);
         // SAFETY: all three matrices lie inside their slices (checked above), `lhs` and `rhs` are

@@ -1,0 +1,259 @@
+//! What every op is checked with: finite differences, its reference path, threads.
+//!
+//! Derivatives are those of `L = sum(r * y + y^2 / 2) + sum(q * y)^2 / 2n` with random `r` and `q`,
+//! and of `h`, the squared norm of L's gradient. The squares keep `h` from being constant where
+//! the op is linear, and let each element's gradient depend on all others, so a second derivative
+//! that was cut off or takes a wrong way cannot pass. All numbers come from the crate's own
+//! generator: a failure repeats.
+
+use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+
+use super::grad::{grad, grad_with_graph};
+use super::rng::{Rng, Stream};
+
+/// Distance between the points of a finite difference, in standard deviations of the arguments.
+const STEP: f64 = 3e-4;
+/// Relative error of a derivative against finite differences. Five points on a smooth function err
+/// by about `STEP^4`, times the fifth derivative, and by rounding over `STEP`: 2e-10 at worst where
+/// this is used. A missing or wrong term shows at 1e-3 and above.
+const FINITE_DIFFERENCE: f64 = 1e-8;
+/// How far two orders of summation may differ, relatively, in derivatives up to which order: some
+/// hundred roundings of f32, some thousand of f64, where rounding hides no mistake.
+const ROUNDING: [(DType, usize, f64); 2] = [(DType::F32, 1, 1e-5), (DType::F64, 2, 1e-12)];
+
+/// An op as a function of its differentiable arguments.
+pub(super) type Op<'a> = &'a (dyn Fn(&[Tensor]) -> Result<Tensor> + Sync);
+
+/// Sizes and tensors of a test, each draw independent of the others.
+pub(super) struct Draws {
+    seed: u64,
+    count: u64,
+}
+
+impl Draws {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, count: 0 }
+    }
+
+    fn next(&mut self) -> Rng {
+        self.count += 1;
+        Rng::new(self.seed, Stream::Samples, self.count)
+    }
+
+    /// One of `low..=high`.
+    pub(super) fn size(&mut self, low: usize, high: usize) -> usize {
+        low + self.next().below(0, high - low + 1)
+    }
+
+    /// Normally distributed f64.
+    pub(super) fn normals(&mut self, shape: impl Into<Shape>) -> Result<Tensor> {
+        let shape = shape.into();
+        Tensor::from_vec(self.next().normals(shape.elem_count()), shape, &Device::Cpu)
+    }
+}
+
+fn to_vars(args: &[Tensor], dtype: DType) -> Result<Vec<Var>> {
+    args.iter().map(|arg| Var::from_tensor(&arg.to_dtype(dtype)?)).collect()
+}
+
+fn tensors(vars: &[Var]) -> Vec<Tensor> {
+    vars.iter().map(|var| var.as_tensor().clone()).collect()
+}
+
+/// `L` for the output `y` of an op.
+fn loss(y: &Tensor) -> Result<Tensor> {
+    let mut draws = Draws::new(0);
+    let mut random = || draws.normals(y.shape())?.to_dtype(y.dtype());
+    let (r, q) = (random()?, random()?);
+    let coupled = ((q * y)?.sum_all()?.sqr()? / (2 * y.elem_count()) as f64)?;
+    ((r * y)? + (y.sqr()? / 2.0)?)?.sum_all()? + coupled
+}
+
+fn sum_of_squares(tensors: &[Tensor]) -> Result<Tensor> {
+    let squares = tensors.iter().map(|t| t.sqr()?.sum_all()).collect::<Result<Vec<_>>>()?;
+    Tensor::stack(&squares, 0)?.sum_all()
+}
+
+fn scalar(x: &Tensor) -> Result<f64> {
+    x.to_dtype(DType::F64)?.to_scalar()
+}
+
+/// `y`, the gradients of `L` and those of `h`.
+fn derivatives(args: &[Tensor], dtype: DType, op: Op) -> Result<[Vec<Tensor>; 3]> {
+    let vars = to_vars(args, dtype)?;
+    let wanted: Vec<&Var> = vars.iter().collect();
+    let y = op(&tensors(&vars))?;
+    let loss = loss(&y)?;
+    let first = grad(&loss, &wanted)?;
+    let h = sum_of_squares(&grad_with_graph(&loss, &wanted)?)?;
+    Ok([vec![y.detach()], first, grad(&h, &wanted)?])
+}
+
+/// Slope of `f` at `args` when the one of `idx` moves along `direction`, by five points.
+fn slope_along(
+    args: &[Tensor],
+    (idx, direction): (usize, &Tensor),
+    f: &dyn Fn(&[Tensor]) -> Result<f64>,
+) -> Result<f64> {
+    let at = |steps: f64| {
+        let mut args = args.to_vec();
+        args[idx] = (&args[idx] + (direction * (steps * STEP))?)?;
+        f(&args)
+    };
+    Ok((8.0 * (at(1.0)? - at(-1.0)?) - (at(2.0)? - at(-2.0)?)) / (12.0 * STEP))
+}
+
+/// Errors of the derivatives of `L` and of `h`, relative to the norm of the gradient: the worst of
+/// all arguments, each moved along two random directions.
+fn errors(args: &[Tensor], op: Op) -> Result<[f64; 2]> {
+    let [_, first, second] = derivatives(args, DType::F64, op)?;
+    let value = |args: &[Tensor]| scalar(&loss(&op(args)?)?);
+    // From gradients without a graph, so that cutting it is checked as well.
+    let h = |args: &[Tensor]| {
+        let vars = to_vars(args, DType::F64)?;
+        let loss = loss(&op(&tensors(&vars))?)?;
+        scalar(&sum_of_squares(&grad(&loss, &vars.iter().collect::<Vec<_>>())?)?)
+    };
+    let mut draws = Draws::new(1);
+    let mut worst = [0.0; 2];
+    for idx in 0..args.len() {
+        for _ in 0..2 {
+            let direction = draws.normals(args[idx].shape())?;
+            let slopes = [
+                (&first[idx], slope_along(args, (idx, &direction), &value)?),
+                (&second[idx], slope_along(args, (idx, &direction), &h)?),
+            ];
+            for (worst, (gradient, expected)) in worst.iter_mut().zip(slopes) {
+                let slope = scalar(&(gradient * &direction)?.sum_all()?)?;
+                let norm = scalar(&gradient.sqr()?.sum_all()?)?.sqrt();
+                *worst = larger(*worst, (slope - expected).abs() / norm.max(f64::MIN_POSITIVE));
+            }
+        }
+    }
+    Ok(worst)
+}
+
+/// The maximum, or NaN if there is one: it must not get lost.
+fn larger(a: f64, b: f64) -> f64 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+/// First and second derivatives of `op` at `args` (f64) against finite differences.
+#[expect(clippy::print_stdout, reason = "errors are shown with --nocapture")]
+pub(super) fn finite_differences(what: &str, args: &[Tensor], op: Op) -> Result<()> {
+    let errors = errors(args, op)?;
+    println!("{what}: first {:.1e}, second {:.1e}", errors[0], errors[1]);
+    assert!(errors.iter().all(|&error| error <= FINITE_DIFFERENCE), "{what}: {errors:?}");
+    Ok(())
+}
+
+/// Largest difference, relative to the largest magnitude expected anywhere.
+fn difference(ours: &[Tensor], expected: &[Tensor]) -> Result<f64> {
+    let mut magnitudes = [0.0; 2];
+    for (ours, expected) in ours.iter().zip(expected) {
+        assert_eq!(ours.shape(), expected.shape());
+        for (magnitude, x) in magnitudes.iter_mut().zip([(ours - expected)?, expected.clone()]) {
+            let values = x.to_dtype(DType::F64)?.abs()?.flatten_all()?.to_vec1()?;
+            *magnitude = values.into_iter().fold(*magnitude, larger);
+        }
+    }
+    let [worst, scale] = magnitudes;
+    Ok(if scale > 0.0 { worst / scale } else { worst })
+}
+
+/// `fused` against `reference` in f32 and f64: values, first derivatives and, in f64, second ones.
+#[expect(clippy::print_stdout, reason = "errors are shown with --nocapture")]
+pub(super) fn same(what: &str, args: &[Tensor], fused: Op, reference: Op) -> Result<()> {
+    for (dtype, orders, tolerance) in ROUNDING {
+        let ours = derivatives(args, dtype, fused)?;
+        let expected = derivatives(args, dtype, reference)?;
+        for order in 0..=orders {
+            let error = difference(&ours[order], &expected[order])?;
+            println!("{what}: {dtype:?} order {order} {error:.1e}");
+            assert!(error <= tolerance, "{what}: {dtype:?}, order {order}: {error:e}");
+        }
+    }
+    Ok(())
+}
+
+/// Fails unless one thread and two make the same bits of `work`'s results.
+pub(super) fn same_bits_for_any_threads(
+    what: &str,
+    work: &(dyn Fn() -> Result<Vec<Tensor>> + Sync),
+) -> Result<()> {
+    let bits_of = |num_threads: usize| -> Result<Vec<Vec<u32>>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap();
+        let bits = |x: &Tensor| {
+            let values = x.flatten_all()?.to_vec1::<f32>()?;
+            Ok(values.into_iter().map(f32::to_bits).collect())
+        };
+        pool.install(work)?.iter().map(bits).collect()
+    };
+    assert!(bits_of(1)? == bits_of(2)?, "{what}: the number of threads changed the result");
+    Ok(())
+}
+
+/// As [`same_bits_for_any_threads`], for an op and its derivatives in f32.
+pub(super) fn same_bits(what: &str, args: &[Tensor], op: Op) -> Result<()> {
+    let work = || derivatives(args, DType::F32, op).map(|all| all.concat());
+    same_bits_for_any_threads(what, &work)
+}
+
+/// Inner product of all elements.
+pub(super) fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
+    scalar(&(a * b)?.sum_all()?)
+}
+
+mod tests {
+    use candle_core::{CpuStorage, CustomOp1, Layout};
+
+    use super::*;
+
+    /// `x^2` whose first derivative is off by a factor, or whose derivative is a constant.
+    struct WrongSquare {
+        factor: f64,
+        is_cut: bool,
+    }
+
+    impl CustomOp1 for WrongSquare {
+        fn name(&self) -> &'static str {
+            "wrong-square"
+        }
+
+        fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+            let values = x.as_slice::<f64>()?.iter().map(|x| x * x).collect();
+            Ok((CpuStorage::F64(values), layout.shape().clone()))
+        }
+
+        fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+            let x = if self.is_cut { x.detach() } else { x.clone() };
+            Ok(Some((dy * x)?.affine(2.0 * self.factor, 0.0)?))
+        }
+    }
+
+    /// The check must see a relative error of 1e-6, and a second derivative that was cut off.
+    #[test]
+    fn a_wrong_gradient_is_noticed() -> Result<()> {
+        let x = [Draws::new(2).normals((3, 5))?];
+        let errors_of = |factor: f64, is_cut: bool| {
+            errors(&x, &|x| x[0].apply_op1(WrongSquare { factor, is_cut }))
+        };
+        let [first, second] = errors_of(1.0, false)?;
+        assert!(first < FINITE_DIFFERENCE && second < FINITE_DIFFERENCE, "{first} {second}");
+        let [first, second] = errors_of(1.0 + 1e-6, false)?;
+        assert!(first > FINITE_DIFFERENCE && second > FINITE_DIFFERENCE, "{first} {second}");
+        let [first, second] = errors_of(1.0, true)?;
+        assert!(first < FINITE_DIFFERENCE && second > 1e-3, "{first} {second}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_wrong_kernel_is_noticed() -> Result<()> {
+        let x = Draws::new(3).normals((3, 5))?;
+        let of = |ours: Tensor| difference(&[x.clone(), ours], &[x.clone(), x.clone()]);
+        assert_eq!(of(x.clone())?, 0.0);
+        assert!(of((&x * (1.0 + 2e-5))?)? > 1e-5);
+        assert!(of((x.zeros_like()? * f64::NAN)?)?.is_nan());
+        Ok(())
+    }
+}
