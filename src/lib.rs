@@ -1,4 +1,35 @@
-//! Trains StyleGAN2 where the pictures are.
+//! Trains StyleGAN2 where the pictures are, and lets nothing out but generator weights and
+//! generated samples.
+//!
+//! Modules stand in one line, and each uses those to its left only:
+//!
+//! ```text
+//! ops -> data -> model -> train -> sample -> job -> cli -> main
+//! ```
+//!
+//! - [`ops`]: tensors; convolution, resampling, gradients of any order, random numbers.
+//! - [`data`]: bytes of any archive or picture, to a set of squares in memory.
+//! - [`model`]: generator, discriminator, and the file that holds weights.
+//! - [`train`]: losses, phases, the training step. Knows no folder and no clock.
+//! - [`sample`]: generated pictures and grids of them.
+//! - [`job`]: parameters, inputs, outputs, log, and the run that ties them together.
+//! - [`cli`]: the commands.
+//!
+//! The way of the data:
+//!
+//! ```text
+//! /data/inputs/*  -- job::inputs   --> assets (files, folders), whose names go no further
+//!                 -- data::scan    --> counts, resolution, classes; headers only
+//!                 -- data::load    --> u8 [N, 3, R, R] in memory, ordered by content
+//!                 -- data::Batches --> f32 [B, 3, R, R] in [-1, 1], labels [B, c_dim]
+//!                 -- train::Trainer -> gradients, Adam, the moving average g_ema
+//! job::run:  g_ema -- sample, model::weights --> /data/outputs, by rename
+//! ```
+//!
+//! Decisions that hold the rest up: every op is closed under differentiation
+//! ([`mod@ops::grad`]); every random number is a pure function of (seed, stream, step, index)
+//! ([`ops::rng`]); what people write is resolved once into a configuration without "auto"
+//! ([`job::params`], [`train::config`]); logs are public ([`job::log`]).
 
 pub mod cli;
 pub mod data;

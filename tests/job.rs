@@ -1,5 +1,7 @@
 //! The job as a node starts it, through the binary, on both folder layouts.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it, in helpers too")]
+
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -22,6 +22,10 @@ const NUM_IMAGES: usize = 2000;
 const RES: usize = 16;
 /// Time for all of it.
 const MINUTES: f64 = 3.5;
+/// Small batches and a strong penalty learn shapes in few pictures; long runs do better without.
+const BATCH: usize = 8;
+/// Weight of the R1 penalty.
+const GAMMA: f64 = 10.0;
 
 /// Flags of `demo`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +38,9 @@ pub(super) struct DemoArgs {
 pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
     let params = Params {
         cfg: Some(Cfg::Tiny),
-        kimg: 60.0,
+        kimg: 30.0,
+        batch: Some(BATCH),
+        gamma: Some(GAMMA),
         max_minutes: Some(MINUTES),
         snap_minutes: 0.5,
         ..Params::default()

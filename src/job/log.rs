@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::AsFd;
 use std::panic;
 use std::path::Path;
@@ -103,7 +103,10 @@ fn open(stream: Stream) -> Option<File> {
 
 fn write_line(file: Option<&File>, text: &str) {
     if let Some(mut file) = file {
-        let _ = file.write(line(text).as_bytes()); // lost where the stream is closed or full
+        // On a terminal a progress bar may stand in this line; it is drawn again below.
+        let clear = if file.is_terminal() { "\r\u{1b}[2K" } else { "" };
+        let line = format!("{clear}{}", line(text));
+        let _ = file.write(line.as_bytes()); // lost where the stream is closed or full
     }
 }
 

@@ -90,7 +90,8 @@ pub struct Run {
     last_refresh: Instant,
     /// Images between numbered grids.
     grid_nimg: u64,
-    longest_step: Duration,
+    /// How long the last grid took.
+    grid_time: Duration,
     ended: Option<Ended>,
 }
 
@@ -142,7 +143,7 @@ impl Run {
             history: History::default(),
             last_refresh: now,
             grid_nimg,
-            longest_step: Duration::ZERO,
+            grid_time: Duration::ZERO,
             ended: None,
         })
     }
@@ -150,24 +151,32 @@ impl Run {
     /// One step and what is due after it; `None` when the run is over.
     ///
     /// # Errors
-    /// Fails if an output cannot be written, or by a fault of ours.
+    /// Fails by a fault of ours.
     pub fn advance(&mut self) -> Result<Option<Progress>> {
         if let Some(ended) = self.why_end() {
             self.ended = Some(ended);
             return Ok(None);
         }
-        let start = Instant::now();
         let flag = Some(Arc::clone(&self.setup.stop));
         let cancel = Cancel { flag, deadline: self.deadline() };
         let stats = match cancel::scope(cancel.clone(), || self.step()) {
             Ok(stats) => stats,
             Err(_) if cancel.is_due() => return Ok(self.end_early()),
-            Err(error) => return Err(error).context("a training step failed"),
+            Err(error) => {
+                let saved =
+                    if self.trainer.num_steps() > 0 { self.write_generator() } else { Ok(()) };
+                saved.context("a training step failed, and the weights before it are lost")?;
+                return Err(error)
+                    .context("a training step failed; the weights before it are saved");
+            }
         };
-        self.longest_step = self.longest_step.max(start.elapsed());
         self.since_entry.add(&stats);
         self.log.window.add(&stats);
-        self.write_due()?;
+        if let Err(error) = self.write_due() {
+            // What was there before is whole; the disk may have room again at the next refresh,
+            // and the last write of the run must succeed.
+            warn!("{error:#}; training goes on");
+        }
         if self.log_is_due() {
             self.log_line();
         }
@@ -184,8 +193,11 @@ impl Run {
             warn!("ended before the first step: no outputs; give the job more time");
             return Ok(ended);
         }
-        let deadline = Instant::now() + STOP_GRACE;
-        let deadline = (ended == Ended::Stopped).then_some(deadline);
+        let deadline = match ended {
+            Ended::Done => None,
+            Ended::TimeLimit => self.setup.max_duration.map(|limit| self.setup.started + limit),
+            Ended::Stopped => Some(Instant::now() + STOP_GRACE),
+        };
         self.write_generator()?;
         let cancel = Cancel { flag: None, deadline };
         let written = cancel::scope(cancel.clone(), || self.write_grid(&[OutputName::Samples]));
@@ -234,6 +246,7 @@ impl Run {
     fn deadline(&self) -> Option<Instant> {
         let limit = self.setup.max_duration?;
         let reserve = (limit / 20).clamp(Duration::from_secs(1), Duration::from_secs(30));
+        let reserve = reserve.max(2 * self.grid_time);
         Some(self.setup.started + limit.saturating_sub(reserve))
     }
 
@@ -282,8 +295,10 @@ impl Run {
     }
 
     fn write_grid(&mut self, names: &[OutputName]) -> Result<()> {
+        let start = Instant::now();
         let g = self.generator()?;
         let png = self.grid.render(&g, GRID_AT_ONCE)?.to_png()?;
+        self.grid_time = start.elapsed();
         for name in names {
             self.setup.outputs.write(*name, &png)?;
         }

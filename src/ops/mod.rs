@@ -12,7 +12,7 @@
 pub mod adam;
 pub mod bias_act;
 pub mod cancel;
-pub mod channel_sum;
+mod channel_sum;
 #[cfg(test)]
 mod check;
 pub mod conv2d;

@@ -7,3 +7,5 @@ pub mod loss;
 pub mod phases;
 pub mod presets;
 pub mod trainer;
+
+pub use trainer::Trainer;

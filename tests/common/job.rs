@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// What must never be in a log: names, ids and texts that lie in the trees.
-pub const PLANTED: [&str; 14] = [
+pub(crate) const PLANTED: [&str; 14] = [
     "paintings",
     "self_portrait",
     "download",
@@ -27,13 +27,13 @@ pub const PLANTED: [&str; 14] = [
 ];
 
 /// A copy of one of the trees, as the job's `/data`.
-pub struct Tree {
+pub(crate) struct Tree {
     root: TempDir,
 }
 
 impl Tree {
     /// `name` is a folder of `tests/fixtures/ocean`; with `more`, 240 pictures lie beside its own.
-    pub fn copy(name: &str, more: bool) -> Self {
+    pub(crate) fn copy(name: &str, more: bool) -> Self {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ocean");
         let root = tempfile::tempdir().unwrap();
         copy(&fixtures.join(name).join("data"), root.path());
@@ -54,28 +54,28 @@ impl Tree {
         tree
     }
 
-    pub fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.root.path().join(below)
     }
 
-    pub fn set_params(&self, json: &str) {
+    pub(crate) fn set_params(&self, json: &str) {
         fs::write(self.path("inputs/algoCustomData.json"), json).unwrap();
     }
 
     /// Takes away every right to write below `inputs`.
-    pub fn make_inputs_read_only(&self) {
+    pub(crate) fn make_inputs_read_only(&self) {
         read_only(&self.path("inputs"));
     }
 
     /// The job on this tree, not started yet.
-    pub fn job(&self) -> Command {
+    pub(crate) fn job(&self) -> Command {
         let mut command = program();
         command.arg("--root").arg(self.root.path());
         command
     }
 
     /// Names of the files in `outputs`, sorted.
-    pub fn outputs(&self) -> Vec<String> {
+    pub(crate) fn outputs(&self) -> Vec<String> {
         let entries = fs::read_dir(self.path("outputs")).unwrap();
         let mut names: Vec<_> =
             entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -85,29 +85,29 @@ impl Tree {
 }
 
 /// The program with nothing inherited.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stylegan2-c2d"));
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// Runs as the current node does: uid 1000, where the tests may change it.
-pub fn as_node_user(command: &mut Command) -> &mut Command {
+pub(crate) fn as_node_user(command: &mut Command) -> &mut Command {
     if is_root() { command.uid(1000).gid(1000) } else { command }
 }
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line.starts_with("Uid:\t0\t0"))
 }
 
 /// Both streams of a finished program.
-pub fn log_of(output: &Output) -> String {
+pub(crate) fn log_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 /// Asserts that a log keeps the data's secrets.
-pub fn assert_discreet(log: &str) {
+pub(crate) fn assert_discreet(log: &str) {
     for planted in PLANTED {
         assert!(!log.to_lowercase().contains(&planted.to_lowercase()), "{planted} in:\n{log}");
     }
