@@ -111,6 +111,7 @@ impl Check {
     }
 
     /// Prints the file's line and fails if anything was too far off, or nothing compared.
+    #[expect(clippy::print_stdout, reason = "the line is what the check is run for")]
     pub fn finish(self, file: &str) -> Result<()> {
         println!("checked {file}: {} tensors, worst {:.2e}", self.num_tensors, self.worst);
         ensure!(self.num_tensors > 0, "{file}: nothing checked");

@@ -127,10 +127,8 @@ fn gradients(
 ) -> Result<()> {
     for (name, ours) in grads {
         let key = format!("{phase}.grad.{name}");
-        let expected = match file.has(&key) {
-            true => file.get(&key, ours.dtype())?,
-            false => ours.zeros_like()?,
-        };
+        let expected =
+            if file.has(&key) { file.get(&key, ours.dtype())? } else { ours.zeros_like()? };
         check.close(&key, ours, &expected, tolerance)?;
     }
     Ok(())

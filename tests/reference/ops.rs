@@ -83,7 +83,7 @@ fn upfirdn2d_of_case(file: &Golden, case: &Value) -> Result<Upfirdn2d> {
         Some("filter2d") => centre(&|taps| taps / 2, &|taps| (taps - 1) / 2),
         Some("upsample2d") => {
             up = pair(case.get("up").unwrap_or(&Value::from(2)))?;
-            centre(&|taps| (taps + 1) / 2, &|taps| (taps - 2) / 2);
+            centre(&|taps| taps.div_ceil(2), &|taps| (taps - 2) / 2);
             gain *= (up[0] * up[1]) as f64;
         }
         Some("downsample2d") => {
