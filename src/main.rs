@@ -1,12 +1,13 @@
 //! The binary: prepares the process, runs the command, picks the exit code.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
 use stylegan2_c2d::cli::{Cli, error_lines, exit_code};
 use stylegan2_c2d::job::{log, signals};
-use stylegan2_c2d::ops::raise_allocator_thresholds;
+use stylegan2_c2d::ops::{grad::probe, raise_allocator_thresholds};
 
 /// More threads than this only wait for each other.
 const MAX_THREADS: usize = 64;
@@ -18,6 +19,10 @@ fn main() -> ExitCode {
     raise_allocator_thresholds();
     log::install(cli.log_stream());
     log::install_panic_hook(cli.log_stream());
+    if let Err(error) = probe() {
+        tracing::error!("{error}");
+        return ExitCode::from(1);
+    }
     let stop = match signals::install(cli.second_interrupt()) {
         Ok(stop) => stop,
         Err(error) => {
@@ -25,7 +30,11 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    match cli.run(stop, started) {
+    // The hook has said where; a panic is our fault, and the shell's 101 is no code of ours.
+    let Ok(result) = catch_unwind(AssertUnwindSafe(|| cli.run(stop, started))) else {
+        return ExitCode::from(1);
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = exit_code(&error);
@@ -41,8 +50,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Settings that candle and rayon read from the environment: gradients keep their graph
-/// (`ops::grad` proves it), and both thread pools have the size that the container allows.
+/// Settings that libraries read from the environment: gradients keep their graph (`ops::grad`
+/// proves it), both thread pools have the size that the container allows, and errors carry no
+/// backtrace, which would end up in a public log.
 #[expect(unsafe_code, reason = "set_var, while there is one thread only")]
 fn set_variables(threads: Option<usize>) {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -51,5 +61,7 @@ fn set_variables(threads: Option<usize>) {
     unsafe {
         std::env::set_var("CANDLE_GRAD_DO_NOT_DETACH", "1");
         std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
+        std::env::remove_var("RUST_BACKTRACE");
+        std::env::remove_var("RUST_LIB_BACKTRACE");
     }
 }

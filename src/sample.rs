@@ -154,8 +154,10 @@ impl SampleGrid {
         let row_label = |row: usize| match labels {
             GridLabels::None => Ok(None),
             GridLabels::Classes(num_classes) => {
-                let step = num_classes.div_ceil(side).max(1);
-                label_of_class(row * step % num_classes, *num_classes, device).map(Some)
+                // Few classes come again, of many some are left out, evenly.
+                let idx =
+                    if *num_classes > side { row * num_classes / side } else { row % num_classes };
+                label_of_class(idx, *num_classes, device).map(Some)
             }
             GridLabels::Pool(pool) => {
                 let pick = Rng::new(seed, Stream::Samples, 1).below(row as u64, pool.dim(0)?);
@@ -236,6 +238,10 @@ mod tests {
             assert!(row.iter().all(|label| label == &row[0]));
         }
         assert_ne!(labels[0], labels[8]);
+        let ten = SampleGrid::new(0, 4, 64, &GridLabels::Classes(10), &Device::Cpu)?;
+        let mut labels = ten.c.map(|c| c.to_vec2::<f32>()).transpose()?.unwrap();
+        labels.dedup();
+        assert_eq!(labels.len(), 8, "eight rows, eight different classes");
         let big = SampleGrid::new(0, 4, 1024, &GridLabels::None, &Device::Cpu)?;
         assert_eq!((big.columns, big.z.dims()), (4, [16, 4].as_slice()));
         Ok(())

@@ -13,7 +13,8 @@ use super::train::follow;
 use crate::data::Dataset;
 use crate::job::outputs::Outputs;
 use crate::job::params::Params;
-use crate::job::prepare::{Start, prepare};
+use crate::job::prepare::{Start, announce, prepare};
+use crate::job::table::Aug;
 use crate::train::presets::Cfg;
 
 /// Pictures in the set.
@@ -38,6 +39,8 @@ pub(super) struct DemoArgs {
 pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
     let params = Params {
         cfg: Some(Cfg::Tiny),
+        resolution: Some(RES),
+        aug: Aug::NoAug,
         kimg: 30.0,
         batch: Some(BATCH),
         gamma: Some(GAMMA),
@@ -45,12 +48,15 @@ pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> R
         snap_minutes: 0.5,
         ..Params::default()
     };
+    announce(&params);
     info!(
         "drawing {NUM_IMAGES} pictures of {RES}x{RES}, then training for at most {MINUTES} minutes"
     );
     let dataset = Dataset::from_raw(RES, draw(NUM_IMAGES, RES, 0), 0, Vec::new())?;
     let outputs = Outputs::open_folder(&args.out)?;
-    follow(prepare(dataset, outputs, Start { params, stop, started })?)?;
+    if follow(prepare(dataset, outputs, Start { params, stop, started })?)? == 0 {
+        return Ok(()); // stopped before there was anything to look at
+    }
     let out = args.out.display();
     info!("look at {out}/samples.png: hearts, suns, trees and houses that are not in the set;");
     info!("the numbered grids show how the same latents looked earlier");

@@ -13,6 +13,8 @@
 
 use std::f64::consts::PI;
 
+use crate::ops::rng::{Rng, Stream};
+
 /// Points per pixel and axis.
 const SUPERSAMPLING: usize = 4;
 
@@ -184,18 +186,7 @@ fn mix(from: Rgb, to: Rgb, t: f64) -> Rgb {
 
 /// A number in [0, 1) that depends on its arguments alone.
 fn uniform(seed: u64, image_idx: u64, draw: u64) -> f64 {
-    let bits = split_mix(split_mix(split_mix(seed) ^ image_idx) ^ draw);
-    (bits >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// One step of `SplitMix64` from the state `x`.
-///
-/// Reference: Steele et al. 2014, "Fast splittable pseudorandom number generators", OOPSLA.
-fn split_mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
+    Rng::new(seed, Stream::Pictures, image_idx).uniform(draw)
 }
 
 #[cfg(test)]
@@ -219,13 +210,6 @@ mod tests {
 
     fn mean(values: &[u8]) -> f64 {
         values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64
-    }
-
-    /// The first numbers of `SplitMix64` from the states 0 and 1234567, as published with it.
-    #[test]
-    fn split_mix_gives_the_published_numbers() {
-        assert_eq!(split_mix(0), 0xe220_a839_7b1d_cdaf);
-        assert_eq!(split_mix(1_234_567), 6_457_827_717_110_365_317);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `estimate`: how fast this machine trains, measured on made-up images.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -11,6 +13,7 @@ use tracing::info;
 
 use super::UsageError;
 use crate::job::memory::peak_and_current_bytes;
+use crate::ops::cancel::{self, Cancel};
 use crate::ops::rng::{Rng, Stream};
 use crate::train::config::TrainConfig;
 use crate::train::phases::{Draw, Reals};
@@ -76,7 +79,18 @@ struct Measured {
     phases: [f64; 5],
 }
 
-pub(super) fn run(args: &EstimateArgs) -> Result<()> {
+pub(super) fn run(args: &EstimateArgs, stop: Arc<AtomicBool>) -> Result<()> {
+    let cancel = Cancel { flag: Some(stop), deadline: None };
+    match cancel::scope(cancel.clone(), || measure(args)) {
+        Err(_) if cancel.is_due() => {
+            info!("stopped before the measurement was done");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn measure(args: &EstimateArgs) -> Result<()> {
     let config = args.config()?;
     let gemm_gflops = gemm_gflops()?;
     info!("matrix product: {gemm_gflops:.0} GFLOP/s; measuring the phases");

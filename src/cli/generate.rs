@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 use clap::ValueEnum;
 use tracing::info;
@@ -18,6 +18,8 @@ use crate::sample::{Picture, label_of_class, latent_of_seed};
 
 /// Most seeds of one call.
 const MAX_SEEDS: usize = 100_000;
+/// Most pictures of a grid.
+const MAX_GRID: usize = 1024;
 
 /// Flags of `generate`.
 #[derive(Debug, clap::Args)]
@@ -57,12 +59,16 @@ pub(super) fn run(args: &GenerateArgs, stop: &AtomicBool) -> Result<()> {
     if !(-2.0..=2.0).contains(&args.trunc) {
         return Err(UsageError(format!("--trunc: expected -2 to 2, came {}", args.trunc)).into());
     }
+    if args.grid && seeds.len() > MAX_GRID {
+        return Err(UsageError(format!("--grid: expected at most {MAX_GRID} seeds")).into());
+    }
     let bytes = fs::read(&args.weights)
         .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
     let (_, g) = from_bytes(&bytes, &Device::Cpu)
         .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
     let label = label(&g, args.class)?;
-    fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
+    fs::create_dir_all(&args.out)
+        .map_err(|error| UsageError(format!("{}: {error}", args.out.display())))?;
     let mut pictures = Vec::new();
     let mut num_written = 0;
     for &seed in &seeds {

@@ -81,7 +81,7 @@ impl Cli {
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
             Some(Command::Check(args)) => check::run(&args, &stop),
-            Some(Command::Estimate(args)) => estimate::run(&args),
+            Some(Command::Estimate(args)) => estimate::run(&args, stop),
         }
     }
 }

@@ -34,9 +34,11 @@ pub(super) fn run(args: &TrainArgs, stop: Arc<AtomicBool>, started: Instant) -> 
     must_exist(&args.data)?;
     announce(&params);
     let outputs = Outputs::open_folder(&args.out)?;
+    must_not_hold(&args.data, &args.out)?;
     let start = Start { params, stop, started };
     let dataset = read(&[asset_at(&args.data)], &start)?;
-    follow(prepare(dataset, outputs, start)?)
+    follow(prepare(dataset, outputs, start)?)?;
+    Ok(())
 }
 
 /// Refuses a path that is not there.
@@ -47,15 +49,29 @@ pub(super) fn must_exist(path: &Path) -> Result<(), UsageError> {
     Err(UsageError(format!("{}: no such file or folder", path.display())))
 }
 
-/// Runs to the end, with a bar where somebody watches.
-pub(super) fn follow(mut run: Run) -> Result<()> {
+/// Refuses outputs inside the data: the next training would learn from its own samples.
+fn must_not_hold(data: &Path, out: &Path) -> Result<(), UsageError> {
+    let is_inside = match (data.canonicalize(), out.canonicalize()) {
+        (Ok(data), Ok(out)) => out.starts_with(data),
+        _ => false,
+    };
+    if is_inside {
+        return Err(UsageError("--out: expected a folder that is not inside --data".to_owned()));
+    }
+    Ok(())
+}
+
+/// Runs to the end, with a bar where somebody watches; says how many images it has shown.
+pub(super) fn follow(mut run: Run) -> Result<u64> {
     let bar = progress_bar();
     while let Some(progress) = run.advance()? {
         bar.set_length(progress.total_nimg);
         bar.set_position(progress.cur_nimg);
     }
     bar.finish_and_clear();
-    finish(run)
+    let cur_nimg = run.cur_nimg();
+    finish(run)?;
+    Ok(cur_nimg)
 }
 
 fn progress_bar() -> ProgressBar {

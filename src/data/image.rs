@@ -7,12 +7,12 @@
 //! values are taken as sRGB.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::image::error::ImageError;
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, Primitive};
 
+use super::guard::guard;
 use super::jpeg;
 use super::report::SkipReason;
 
@@ -42,7 +42,7 @@ pub(super) struct Facts {
 
 /// Reads the header only.
 pub(super) fn inspect(format: ImageFormat, bytes: &[u8]) -> Result<Facts, SkipReason> {
-    guard(|| {
+    guarded(|| {
         let (mut decoder, decode_bytes) = open(format, bytes)?;
         let (width, height) = decoder.dimensions();
         let (width, height) = (width as usize, height as usize);
@@ -56,7 +56,7 @@ pub(super) fn inspect(format: ImageFormat, bytes: &[u8]) -> Result<Facts, SkipRe
 
 /// Decodes a whole picture.
 pub(super) fn decode(format: ImageFormat, bytes: &[u8]) -> Result<Picture, SkipReason> {
-    guard(|| {
+    guarded(|| {
         let (mut decoder, _) = open(format, bytes)?;
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let pixels = DynamicImage::from_decoder(decoder).map_err(|err| reason(&err))?;
@@ -66,10 +66,9 @@ pub(super) fn decode(format: ImageFormat, bytes: &[u8]) -> Result<Picture, SkipR
 
 /// Turns a panic inside a decoder into a broken picture.
 ///
-/// Decoders of hostile bytes do panic (overflow, index), and one picture must not end a job.
-/// Nothing they touched outlives the call, so nothing can be left half changed.
-fn guard<T>(body: impl FnOnce() -> Result<T, SkipReason>) -> Result<T, SkipReason> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(SkipReason::BrokenImage))
+/// Nothing that a decoder touched outlives the call, so nothing can be left half changed.
+fn guarded<T>(body: impl FnOnce() -> Result<T, SkipReason>) -> Result<T, SkipReason> {
+    guard(body).unwrap_or(Err(SkipReason::BrokenImage))
 }
 
 /// A decoder whose header was read and found within limits, and an upper estimate of the memory
@@ -328,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_broken_picture() {
-        let result: Result<(), _> = guard(|| {
+        let result: Result<(), _> = guarded(|| {
             let empty: [u8; 0] = [];
             Err(if empty[std::hint::black_box(0)] > 0 { SkipReason::Link } else { SkipReason::Rar })
         });

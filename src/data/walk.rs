@@ -12,12 +12,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::image::ImageFormat;
 
+use super::guard::guard;
 use super::meter::{Caps, Meter};
 use super::place::Place;
 use super::report::{SkipReason, Skipped};
@@ -161,10 +161,10 @@ impl Walk<'_, '_> {
         let meter = Meter::new(allowed, self.total_left, self.stop);
         // Readers of archives get the same guard as decoders of pictures: a panic in one costs
         // its file. The walk itself is only added to, so it stays valid.
-        let done = catch_unwind(AssertUnwindSafe(|| {
+        let done = guard(|| {
             let source = Source { place, level: 0, size: Some(meta.len()), meter: &meter };
             self.entry(&source, &mut meter.read(&file), Some(path))
-        }));
+        });
         self.total_left = self.total_left.saturating_sub(meter.num_read.get());
         if self.total_left == 0 {
             return Err(DataError::TooManyBytes);
@@ -172,7 +172,7 @@ impl Walk<'_, '_> {
         if meter.tripped.get() {
             self.skip(SkipReason::Bomb);
         }
-        done.unwrap_or_else(|_| {
+        done.unwrap_or_else(|| {
             self.skip(SkipReason::BrokenArchive);
             Ok(())
         })

@@ -17,6 +17,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::data::is_guarded;
+
 /// Most characters of a line.
 pub const MAX_LINE: usize = 300;
 
@@ -41,6 +43,9 @@ pub fn install(stream: Stream) {
 pub fn install_panic_hook(stream: Stream) {
     let file = open(stream);
     panic::set_hook(Box::new(move |info| {
+        if is_guarded() {
+            return; // a hostile file, which is skipped and counted
+        }
         let place = info.location().map(|location| (location.file(), location.line()));
         write_line(file.as_ref(), &panic_line(place));
     }));

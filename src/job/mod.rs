@@ -13,6 +13,7 @@ pub mod outputs;
 pub mod params;
 pub mod prepare;
 pub mod problem;
+pub mod progress;
 pub mod run;
 pub mod signals;
 pub mod statistics;

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use candle_core::Device;
 use serde_json::json;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::memory::{fit_batch_gpu, training_bytes};
 use super::outputs::Outputs;
 use super::params::{DeviceKind, Facts, Params};
 use super::run::{Run, Setup};
+use super::table::Aug;
 use crate::data::{Asset, Dataset, limits, load, scan};
 use crate::train::config::TrainConfig;
 
@@ -72,17 +73,25 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
         info!("batch_gpu is {}: less memory, the same batch in more rounds", config.batch_gpu);
     }
     announce_training(&config, bytes);
+    if limit.is_some_and(|limit| training_bytes(&config) + bytes > limit) {
+        warn!(
+            "that is more memory than there is; ask for a lower resolution, cfg tiny or batch_gpu"
+        );
+    }
     let setup = Setup {
-        dataset,
-        config,
-        options: json!(start.params),
+        options: json!(effective(&start.params)),
         outputs,
         stop: start.stop,
         snap_interval: Duration::from_secs_f64(start.params.snap_minutes * 60.0),
         started: start.started,
         max_duration: start.params.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
     };
-    Run::new(setup, &Device::Cpu)
+    Run::new(dataset, config, setup, &Device::Cpu)
+}
+
+/// The parameters as this version follows them: it has no augmentation and no mirroring yet.
+fn effective(params: &Params) -> Params {
+    Params { aug: Aug::NoAug, mirror: false, ..params.clone() }
 }
 
 fn announce_training(config: &TrainConfig, dataset_bytes: u64) {

@@ -5,7 +5,7 @@
 //! are taken at fixed counts, and the clock merely refreshes the latest generator and grid.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,9 +13,9 @@ use candle_core::Device;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::memory::peak_and_current_bytes;
 use super::outputs::{OutputName, Outputs};
-use super::statistics::{History, Means, Window, format_duration};
+use super::progress::{Progress, Reporter};
+use super::statistics::{History, Window};
 use crate::data::{Batches, Dataset};
 use crate::model::weights::{Header, to_bytes};
 use crate::model::{Generator, generator};
@@ -27,19 +27,11 @@ use crate::train::trainer::Trainer;
 
 /// After a stop signal the grid may take so long; the node kills after ten seconds.
 const STOP_GRACE: Duration = Duration::from_secs(4);
-/// A line at least so often ..
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// .. or after so many images.
-const LOG_NIMG: u64 = 4000;
 /// Pictures of a grid that are made at once.
 const GRID_AT_ONCE: usize = 8;
 
-/// All that a run needs.
+/// What surrounds a training.
 pub struct Setup {
-    /// The pictures.
-    pub dataset: Dataset,
-    /// The training, without anything left to decide.
-    pub config: TrainConfig,
     /// What was asked for, for the header of the weights.
     pub options: Value,
     /// Where files go.
@@ -65,17 +57,6 @@ pub enum Ended {
     Stopped,
 }
 
-/// Where a run is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Real images shown so far.
-    pub cur_nimg: u64,
-    /// Real images to show in all.
-    pub total_nimg: u64,
-    /// Estimated time until the end.
-    pub eta: Duration,
-}
-
 /// A run in progress.
 pub struct Run {
     trainer: Trainer,
@@ -83,8 +64,8 @@ pub struct Run {
     label_pool: Option<candle_core::Tensor>,
     grid: SampleGrid,
     device: Device,
-    setup: Rest,
-    log: LogState,
+    setup: Setup,
+    reporter: Reporter,
     since_entry: Window,
     history: History,
     last_refresh: Instant,
@@ -95,30 +76,17 @@ pub struct Run {
     ended: Option<Ended>,
 }
 
-/// What remains of a [`Setup`].
-struct Rest {
-    options: Value,
-    outputs: Outputs,
-    stop: Arc<AtomicBool>,
-    snap_interval: Duration,
-    started: Instant,
-    max_duration: Option<Duration>,
-}
-
-struct LogState {
-    window: Window,
-    last_line: Instant,
-    last_nimg: u64,
-}
-
 impl Run {
     /// Networks with fresh weights, and the grid's latents.
     ///
     /// # Errors
     /// Fails if there is not enough memory for the networks.
-    pub fn new(setup: Setup, device: &Device) -> Result<Self> {
-        let Setup { dataset, config, options, outputs, stop, snap_interval, started, max_duration } =
-            setup;
+    pub fn new(
+        dataset: Dataset,
+        config: TrainConfig,
+        setup: Setup,
+        device: &Device,
+    ) -> Result<Self> {
         let num_classes = dataset.report().class_counts.len();
         let batches = Batches::new(dataset, config.seed);
         let label_pool = batches.label_pool(device)?;
@@ -137,8 +105,8 @@ impl Run {
             label_pool,
             grid,
             device: device.clone(),
-            setup: Rest { options, outputs, stop, snap_interval, started, max_duration },
-            log: LogState { window: Window::default(), last_line: now, last_nimg: 0 },
+            setup,
+            reporter: Reporter::new(now),
             since_entry: Window::default(),
             history: History::default(),
             last_refresh: now,
@@ -151,7 +119,7 @@ impl Run {
     /// One step and what is due after it; `None` when the run is over.
     ///
     /// # Errors
-    /// Fails by a fault of ours.
+    /// Fails if the first outputs cannot be written, or by a fault of ours.
     pub fn advance(&mut self) -> Result<Option<Progress>> {
         if let Some(ended) = self.why_end() {
             self.ended = Some(ended);
@@ -163,24 +131,22 @@ impl Run {
             Ok(stats) => stats,
             Err(_) if cancel.is_due() => return Ok(self.end_early()),
             Err(error) => {
-                let saved =
-                    if self.trainer.num_steps() > 0 { self.write_generator() } else { Ok(()) };
-                saved.context("a training step failed, and the weights before it are lost")?;
-                return Err(error)
-                    .context("a training step failed; the weights before it are saved");
+                if self.trainer.num_steps() > 0
+                    && let Err(unsaved) = self.write_generator()
+                {
+                    warn!("the weights before the failure are not saved: {unsaved:#}");
+                }
+                return Err(error).context("a training step failed");
             }
         };
         self.since_entry.add(&stats);
-        self.log.window.add(&stats);
-        if let Err(error) = self.write_due() {
-            // What was there before is whole; the disk may have room again at the next refresh,
-            // and the last write of the run must succeed.
-            warn!("{error:#}; training goes on");
+        self.reporter.add(&stats);
+        self.write_due()?;
+        let (progress, elapsed) = (self.progress(), self.setup.started.elapsed());
+        if let Some(line) = self.reporter.line(&progress, elapsed, self.trainer.pl_mean()) {
+            info!("{line}");
         }
-        if self.log_is_due() {
-            self.log_line();
-        }
-        Ok(Some(self.progress()))
+        Ok(Some(progress))
     }
 
     /// Writes the last generator and grid, and says how the run ended.
@@ -193,20 +159,19 @@ impl Run {
             warn!("ended before the first step: no outputs; give the job more time");
             return Ok(ended);
         }
-        let deadline = match ended {
-            Ended::Done => None,
-            Ended::TimeLimit => self.setup.max_duration.map(|limit| self.setup.started + limit),
-            Ended::Stopped => Some(Instant::now() + STOP_GRACE),
-        };
-        self.write_generator()?;
-        let cancel = Cancel { flag: None, deadline };
-        let written = cancel::scope(cancel.clone(), || self.write_grid(&[OutputName::Samples]));
-        match written {
-            Err(_) if cancel.is_due() => info!("the grid is that of the last refresh"),
-            other => other?,
+        if let Some(means) = self.since_entry.take().filter(|_| ended == Ended::Done) {
+            self.history.push(self.trainer.cur_nimg(), &means);
         }
-        if self.log.window.take().is_some() {
-            info!("last step: {:.3} kimg", self.trainer.cur_nimg() as f64 / 1000.0);
+        let generator = self.generator_bytes()?;
+        self.setup.outputs.write(OutputName::Generator, &generator)?;
+        if let Some(png) = self.last_grid(ended)? {
+            self.setup.outputs.write(OutputName::Samples, &png)?;
+            if ended == Ended::Done {
+                let name = OutputName::SamplesAt(self.trainer.cur_nimg());
+                self.setup.outputs.write(name, &png)?;
+            }
+        } else {
+            info!("no time for a last grid: samples.png is that of the last refresh");
         }
         Ok(ended)
     }
@@ -225,13 +190,13 @@ impl Run {
 
     /// The end of a step that was abandoned.
     fn end_early(&mut self) -> Option<Progress> {
-        let stopped = self.setup.stop.load(std::sync::atomic::Ordering::Relaxed);
+        let stopped = self.setup.stop.load(Ordering::Relaxed);
         self.ended = Some(if stopped { Ended::Stopped } else { Ended::TimeLimit });
         None
     }
 
     fn why_end(&self) -> Option<Ended> {
-        if self.setup.stop.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.setup.stop.load(Ordering::Relaxed) {
             Some(Ended::Stopped)
         } else if self.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
             Some(Ended::TimeLimit)
@@ -255,34 +220,47 @@ impl Run {
         let (cur_nimg, batch) = (self.trainer.cur_nimg(), self.trainer.config().batch as u64);
         let is_first = self.trainer.num_steps() == 1;
         let at_count = cur_nimg / self.grid_nimg != (cur_nimg - batch) / self.grid_nimg;
-        let means = if is_first || at_count { self.since_entry.take() } else { None };
-        if let Some(means) = means {
+        if let Some(means) = if at_count { self.since_entry.take() } else { None } {
             self.history.push(cur_nimg, &means);
         }
-        let by_clock = self.last_refresh.elapsed() >= self.setup.snap_interval;
-        if !(is_first || at_count || by_clock) {
-            return Ok(());
-        }
-        if is_first || by_clock {
-            self.write_generator()?;
-        }
-        let mut names = vec![OutputName::Samples];
-        if is_first || at_count {
-            names.push(OutputName::SamplesAt(cur_nimg));
-        }
-        let flag = Some(Arc::clone(&self.setup.stop));
-        let cancel = Cancel { flag, deadline: self.deadline() };
-        match cancel::scope(cancel.clone(), || self.write_grid(&names)) {
-            Err(_) if cancel.is_due() => {} // the run is about to end and writes its last grid
-            other => other?,
-        }
-        if is_first || by_clock {
+        // A big network's grid takes minutes: it must not take most of the time.
+        let interval = self.setup.snap_interval.max(10 * self.grid_time);
+        let refreshes = is_first || self.last_refresh.elapsed() >= interval;
+        let mut files = Vec::new();
+        if refreshes {
             self.last_refresh = Instant::now();
+            files.push((OutputName::Generator, self.generator_bytes()?));
+        }
+        if is_first || at_count || refreshes {
+            let flag = Some(Arc::clone(&self.setup.stop));
+            let cancel = Cancel { flag, deadline: self.deadline() };
+            // Cancelled: the run is about to end, and writes its last grid then.
+            if let Some(png) = self.grid_png(&cancel)? {
+                if is_first || at_count {
+                    files.push((OutputName::SamplesAt(cur_nimg), png.clone()));
+                }
+                if refreshes {
+                    files.push((OutputName::Samples, png));
+                }
+            }
+        }
+        for (name, bytes) in files {
+            match self.setup.outputs.write(name, &bytes) {
+                // What was there before is whole, the disk may have room again at the next
+                // refresh, and the last write of the run must succeed.
+                Err(error) if !is_first => warn!("{error:#}; training goes on"),
+                other => other?,
+            }
         }
         Ok(())
     }
 
     fn write_generator(&mut self) -> Result<()> {
+        let bytes = self.generator_bytes()?;
+        self.setup.outputs.write(OutputName::Generator, &bytes)
+    }
+
+    fn generator_bytes(&mut self) -> Result<Vec<u8>> {
         let config = self.trainer.config();
         let header = Header::new(
             config.g.clone(),
@@ -290,19 +268,35 @@ impl Run {
             json!({ "options": self.setup.options, "config": config }),
             self.history.to_json(),
         );
-        let bytes = to_bytes(&header, self.trainer.g_ema()?)?;
-        self.setup.outputs.write(OutputName::Generator, &bytes)
+        Ok(to_bytes(&header, self.trainer.g_ema()?)?)
     }
 
-    fn write_grid(&mut self, names: &[OutputName]) -> Result<()> {
+    /// The grid of the moment; `None` where `cancel` was due before it was done.
+    fn grid_png(&mut self, cancel: &Cancel) -> Result<Option<Vec<u8>>> {
         let start = Instant::now();
         let g = self.generator()?;
-        let png = self.grid.render(&g, GRID_AT_ONCE)?.to_png()?;
-        self.grid_time = start.elapsed();
-        for name in names {
-            self.setup.outputs.write(*name, &png)?;
+        match cancel::scope(cancel.clone(), || self.grid.render(&g, GRID_AT_ONCE)) {
+            Ok(picture) => {
+                self.grid_time = start.elapsed();
+                Ok(Some(picture.to_png()?))
+            }
+            Err(_) if cancel.is_due() => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
+    }
+
+    /// The grid at the end of the run, if the time allows; a stop signal shortens that time.
+    fn last_grid(&mut self, ended: Ended) -> Result<Option<Vec<u8>>> {
+        if ended != Ended::Stopped {
+            let limit = self.setup.max_duration.filter(|_| ended == Ended::TimeLimit);
+            let deadline = limit.map(|limit| self.setup.started + limit);
+            let flag = Some(Arc::clone(&self.setup.stop));
+            let png = self.grid_png(&Cancel { flag, deadline })?;
+            if png.is_some() || !self.setup.stop.load(Ordering::Relaxed) {
+                return Ok(png);
+            }
+        }
+        self.grid_png(&Cancel { flag: None, deadline: Some(Instant::now() + STOP_GRACE) })
     }
 
     /// The averaged generator, as constants.
@@ -311,52 +305,14 @@ impl Run {
         Ok(generator(&config, &self.trainer.g_ema()?.frozen())?)
     }
 
-    fn log_is_due(&self) -> bool {
-        self.trainer.num_steps() == 1
-            || self.trainer.cur_nimg() >= self.log.last_nimg + LOG_NIMG
-            || self.log.last_line.elapsed() >= LOG_INTERVAL
-    }
-
-    fn log_line(&mut self) {
-        let Some(means) = self.log.window.take() else { return };
-        let progress = self.progress();
-        let images = (progress.cur_nimg - self.log.last_nimg).max(1) as f64;
-        let sec_per_kimg = self.log.last_line.elapsed().as_secs_f64() / images * 1000.0;
-        let elapsed = format_duration(self.setup.started.elapsed());
-        let (_, current) = peak_and_current_bytes();
-        info!(
-            "kimg {:.2} | elapsed {elapsed} | left {} | sec/kimg {sec_per_kimg:.1} | {} | mem {:.2} GB",
-            progress.cur_nimg as f64 / 1000.0,
-            format_duration(progress.eta),
-            losses(&means, self.trainer.pl_mean()),
-            current as f64 / 1e9,
-        );
-        self.log.last_line = Instant::now();
-        self.log.last_nimg = progress.cur_nimg;
-    }
-
     fn progress(&self) -> Progress {
         let total_nimg = (self.trainer.config().total_kimg * 1000.0).ceil() as u64;
         let cur_nimg = self.trainer.cur_nimg();
-        let per_image = self.setup.started.elapsed().as_secs_f64() / cur_nimg.max(1) as f64;
-        let by_count =
-            Duration::from_secs_f64(total_nimg.saturating_sub(cur_nimg) as f64 * per_image);
+        let left = total_nimg.saturating_sub(cur_nimg) as f64;
+        let by_count = Duration::from_secs_f64(left * self.reporter.seconds_per_image(cur_nimg));
         let by_clock = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
         Progress { cur_nimg, total_nimg, eta: by_clock.map_or(by_count, |left| left.min(by_count)) }
     }
-}
-
-fn losses(means: &Means, pl_mean: f64) -> String {
-    let optional = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.3}"));
-    format!(
-        "G {:.3} D {:.3} | real {:+.2} fake {:+.2} | r1 {} | pl {} (mean {pl_mean:.3}) | p 0",
-        means.g_loss,
-        means.d_loss,
-        means.real_score,
-        means.fake_score,
-        optional(means.r1_penalty),
-        optional(means.pl_penalty),
-    )
 }
 
 /// Images between numbered grids: 1 kimg in short runs, 4 in long ones.

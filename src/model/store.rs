@@ -5,8 +5,8 @@
 //! passing through the network costs no graph and no weight gradients. Names are those of the
 //! public PyTorch checkpoints, e.g. `synthesis.b8.conv0.affine.bias`.
 
-use std::collections::HashMap;
-use std::sync::{MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 use candle_nn::var_builder::SimpleBackend;
@@ -39,6 +39,21 @@ enum View {
 struct Backend {
     store: Store,
     view: View,
+    used: Option<Used>,
+}
+
+/// Names that a network has asked for while it was built.
+#[derive(Clone, Default)]
+pub(super) struct Used(Arc<Mutex<HashSet<String>>>);
+
+impl Used {
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    fn add(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
 }
 
 impl Store {
@@ -60,6 +75,14 @@ impl Store {
     /// The existing values as constants that follow the variables.
     pub fn frozen(&self) -> VarBuilder<'static> {
         self.builder(View::Frozen)
+    }
+
+    /// As [`Store::frozen`], and the names that have been asked for.
+    pub(super) fn frozen_and_counted(&self) -> (VarBuilder<'static>, Used) {
+        let used = Used::default();
+        let backend = Backend { store: self.clone(), view: View::Frozen, used: Some(used.clone()) };
+        let builder = VarBuilder::from_backend(Box::new(backend), self.dtype, self.device.clone());
+        (builder, used)
     }
 
     /// All trainable parameters, sorted by name.
@@ -105,7 +128,7 @@ impl Store {
     }
 
     fn builder(&self, view: View) -> VarBuilder<'static> {
-        let backend = Backend { store: self.clone(), view };
+        let backend = Backend { store: self.clone(), view, used: None };
         VarBuilder::from_backend(Box::new(backend), self.dtype, self.device.clone())
     }
 
@@ -129,11 +152,15 @@ impl Store {
         let variables = self.lock();
         match variables.get(name) {
             Some(var) => Ok(var.clone()),
-            None => bail!("{name}: no such tensor in this network"),
+            None => bail!("{name}: missing tensor"),
         }
     }
 
-    fn insert(&self, name: &str, var: Var) -> Result<()> {
+    /// Adds a tensor.
+    ///
+    /// # Errors
+    /// Fails if there is one of this name.
+    pub(super) fn insert(&self, name: &str, var: Var) -> Result<()> {
         let mut variables = self.lock();
         match variables.insert(name.to_owned(), var) {
             None => Ok(()),
@@ -163,6 +190,9 @@ impl SimpleBackend for Backend {
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
         let var = self.store.find(name)?;
+        if let Some(used) = &self.used {
+            used.add(name);
+        }
         match self.view {
             View::Tracked if !is_buffer(name) => Ok(var.as_tensor().clone()),
             View::Init(_) | View::Tracked | View::Frozen => Ok(var.as_detached_tensor()),

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -87,34 +87,31 @@ pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<(Header, Generator)> 
         Ok(tensors) => tensors,
         Err(error) => bail!("not a whole safetensors file ({error}); copy it again"),
     };
+    // The tensors first, then the network that the header describes, from nothing but them: a
+    // header that lies about sizes costs no memory.
     let store = Store::new(DType::F32, device);
-    // The initial values cost little and give every name and shape that the network has.
-    generator(&header.model, &store.init(0))?;
-    let expected = store.tensors();
-    for name in tensors.names() {
-        if !expected.iter().any(|(known, _)| known == name) {
-            bail!("{}: superfluous tensor; the header describes another network", printable(name));
-        }
+    for (name, view) in tensors.iter() {
+        store.insert(name, Var::from_tensor(&tensor(name, &view, device)?)?)?;
     }
-    for (name, var) in &expected {
-        let Ok(view) = tensors.tensor(name) else { bail!("{name}: missing tensor") };
-        if view.dtype() != Dtype::F32 || view.shape() != var.dims() {
-            bail!(
-                "{name}: expected F32 {:?}, got {:?} {:?}",
-                var.dims(),
-                view.dtype(),
-                view.shape()
-            );
-        }
-        let (chunks, _) = view.data().as_chunks::<4>();
-        let values: Vec<f32> = chunks.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
-        if values.iter().any(|value| !value.is_finite()) {
-            bail!("{name}: expected finite weights; the file is damaged");
-        }
-        store.set(name, &Tensor::from_vec(values, var.dims(), device)?)?;
+    let (builder, used) = store.frozen_and_counted();
+    let generator = generator(&header.model, &builder)?;
+    if let Some((name, _)) = store.tensors().into_iter().find(|(name, _)| !used.contains(name)) {
+        bail!("{}: superfluous tensor; the header describes another network", printable(&name));
     }
-    let generator = generator(&header.model, &store.frozen())?;
     Ok((header, generator))
+}
+
+/// The values of one tensor of a file.
+fn tensor(name: &str, view: &TensorView, device: &Device) -> Result<Tensor> {
+    if view.dtype() != Dtype::F32 {
+        bail!("{}: expected F32, got {:?}", printable(name), view.dtype());
+    }
+    let (chunks, _) = view.data().as_chunks::<4>();
+    let values: Vec<f32> = chunks.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
+    if values.iter().any(|value| !value.is_finite()) {
+        bail!("{}: expected finite weights; the file is damaged", printable(name));
+    }
+    Tensor::from_vec(values, view.shape(), device)
 }
 
 fn read_header(bytes: &[u8]) -> Result<Header> {
@@ -229,7 +226,10 @@ mod tests {
 
         let header = Header::new(GeneratorConfig { c_dim: 3, ..tiny() }, 0, json!({}), json!([]));
         let error = from_bytes(&to_bytes(&header, &store)?, &Device::Cpu).unwrap_err();
-        assert!(error.to_string().contains("mapping.embed.weight: expected F32 [6, 3]"), "{error}");
+        assert!(
+            error.to_string().contains("mapping.embed.weight: expected shape [6, 3]"),
+            "{error}"
+        );
 
         let nan = Tensor::new(f32::NAN, &Device::Cpu)?;
         store.set("synthesis.b4.conv1.noise_strength", &nan)?;

@@ -1,6 +1,6 @@
 //! Abandoning work from inside: a long step must end within seconds of a stop signal.
 //!
-//! The caller runs its work in [`scope`]; every op asks before it starts and fails once
+//! The caller runs its work in [`scope`]; every op that may take long asks before it starts and fails once
 //! the flag is up or the deadline has passed. The scope belongs to the calling thread.
 
 use std::cell::RefCell;

@@ -1,0 +1,124 @@
+//! What a run says while it goes on: one line after the first step, then every 4 kimg or minute.
+
+use std::time::{Duration, Instant};
+
+use super::memory::peak_and_current_bytes;
+use super::statistics::{Means, Window, format_duration};
+use crate::train::trainer::StepStats;
+
+/// A line at least so often ..
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// .. or after so many images.
+const LOG_NIMG: u64 = 4000;
+/// Losses are means over at least so many images.
+const MIN_MEAN_NIMG: u64 = 16;
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Real images shown so far.
+    pub cur_nimg: u64,
+    /// Real images to show in all.
+    pub total_nimg: u64,
+    /// Estimated time until the end.
+    pub eta: Duration,
+}
+
+/// Collects steps and makes lines of them.
+pub(super) struct Reporter {
+    window: Window,
+    training_since: Instant,
+    last_line: Option<Instant>,
+    last_nimg: u64,
+}
+
+impl Reporter {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { window: Window::default(), training_since: now, last_line: None, last_nimg: 0 }
+    }
+
+    /// Counts a step.
+    pub(super) fn add(&mut self, stats: &StepStats) {
+        self.window.add(stats);
+    }
+
+    /// Mean time of an image so far.
+    pub(super) fn seconds_per_image(&self, cur_nimg: u64) -> f64 {
+        self.training_since.elapsed().as_secs_f64() / cur_nimg.max(1) as f64
+    }
+
+    /// The line of the moment, where one is due.
+    pub(super) fn line(
+        &mut self,
+        progress: &Progress,
+        elapsed: Duration,
+        pl_mean: f64,
+    ) -> Option<String> {
+        let is_due = progress.cur_nimg >= self.last_nimg + LOG_NIMG
+            || self.last_line.is_none_or(|last| last.elapsed() >= LOG_INTERVAL);
+        let means = if is_due { self.window.take()? } else { return None };
+        let num_images = (progress.cur_nimg - self.last_nimg).max(1);
+        let since = self.last_line.unwrap_or(self.training_since);
+        let (_, memory) = peak_and_current_bytes();
+        self.last_line = Some(Instant::now());
+        self.last_nimg = progress.cur_nimg;
+        Some(format!(
+            "kimg {:.2} | elapsed {} | left {} | sec/kimg {:.1} | {} | mem {:.2} GB",
+            progress.cur_nimg as f64 / 1000.0,
+            format_duration(elapsed),
+            format_duration(progress.eta),
+            since.elapsed().as_secs_f64() / num_images as f64 * 1000.0,
+            losses(&means, num_images, pl_mean),
+            memory as f64 / 1e9,
+        ))
+    }
+}
+
+/// The losses of a line; the log is public, so a mean over few pictures is not said.
+fn losses(means: &Means, num_images: u64, pl_mean: f64) -> String {
+    if num_images < MIN_MEAN_NIMG {
+        return format!("losses follow, first over {MIN_MEAN_NIMG} images");
+    }
+    let optional = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.3}"));
+    format!(
+        "G {:.3} D {:.3} | real {:+.2} fake {:+.2} | r1 {} | pl {} (mean {pl_mean:.3}) | p 0",
+        means.g_loss,
+        means.d_loss,
+        means.real_score,
+        means.fake_score,
+        optional(means.r1_penalty),
+        optional(means.pl_penalty),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(cur_nimg: u64) -> Progress {
+        Progress { cur_nimg, total_nimg: 100_000, eta: Duration::from_secs(90) }
+    }
+
+    #[test]
+    fn a_line_comes_after_the_first_step_and_then_every_4_kimg() {
+        let mut reporter = Reporter::new(Instant::now());
+        let mut line = |cur_nimg: u64| {
+            reporter.add(&StepStats { g_loss: 0.5, r1_penalty: Some(2.0), ..StepStats::default() });
+            reporter.line(&progress(cur_nimg), Duration::from_secs(5), 0.1)
+        };
+        let first = line(16).unwrap();
+        assert!(first.starts_with("kimg 0.02 | elapsed 5s | left 1m 30s | sec/kimg "), "{first}");
+        assert!(first.contains("G 0.500") && first.contains("r1 2.000"), "{first}");
+        assert_eq!(line(4000), None);
+        assert!(line(4016).is_some());
+        assert_eq!(line(4032), None);
+    }
+
+    #[test]
+    fn losses_of_few_images_are_not_said() {
+        let mut reporter = Reporter::new(Instant::now());
+        reporter.add(&StepStats { g_loss: 0.123, ..StepStats::default() });
+        let line = reporter.line(&progress(4), Duration::ZERO, 0.0).unwrap();
+        assert!(!line.contains("0.123") && line.contains("losses follow"), "{line}");
+    }
+}
