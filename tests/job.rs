@@ -4,38 +4,15 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
-
-use candle_core::Device;
-use stylegan2_c2d::model::weights::{Header, from_bytes};
 
 #[path = "common/job.rs"]
 mod job;
 
-use job::{Tree, as_node_user, assert_discreet, log_of, program};
+use job::{CURRENT, Tree, assert_discreet, assert_promised_names_only, loaded, log_of, program};
 
-const CURRENT: &str = "current-ocean-node";
 const LEGACY: &str = "legacy-operator-engine";
 /// A few steps at the smallest size.
 const SHORT: &str = r#"{"resolution": 8, "kimg": 0.1, "seed": 1}"#;
-
-/// Loads the generator of a tree and asserts that the grid is a picture.
-fn loaded(tree: &Tree) -> Header {
-    let bytes = fs::read(tree.path("outputs/generator.safetensors")).unwrap();
-    let (header, _) = from_bytes(&bytes, &Device::Cpu).unwrap();
-    let grid = image::open(tree.path("outputs/samples.png")).unwrap();
-    assert_eq!(grid.width(), 8 * header.model.img_resolution as u32);
-    header
-}
-
-fn assert_promised_names_only(tree: &Tree) {
-    for name in tree.outputs() {
-        let is_numbered = name.strip_prefix("samples-").and_then(|n| n.strip_suffix(".png"));
-        let is_numbered = is_numbered.is_some_and(|n| n.len() == 9 && n.parse::<u64>().is_ok());
-        let is_fixed = ["generator.safetensors", "samples.png"].contains(&name.as_str());
-        assert!(is_fixed || is_numbered, "{name}");
-    }
-}
 
 #[test]
 fn the_current_layout_as_uid_1000_with_read_only_inputs() {
@@ -43,7 +20,7 @@ fn the_current_layout_as_uid_1000_with_read_only_inputs() {
         let tree = Tree::copy(CURRENT, more);
         tree.set_params(SHORT);
         tree.make_inputs_read_only();
-        let output = as_node_user(&mut tree.job()).output().unwrap();
+        let output = tree.job_as_node_user().output().unwrap();
         let log = log_of(&output);
         assert!(output.status.success(), "{log}");
         assert_discreet(&log);
@@ -120,39 +97,6 @@ fn a_job_without_pictures_says_so() {
     let log = log_of(&output);
     assert_eq!(output.status.code(), Some(2), "{log}");
     assert!(log.contains("web page"), "{log}");
-}
-
-#[test]
-fn sigterm_ends_with_whole_outputs() {
-    let tree = Tree::copy(CURRENT, true);
-    tree.set_params(r#"{"resolution": 16}"#);
-    let mut child = tree.job().spawn().unwrap();
-    let generator = tree.path("outputs/samples.png");
-    let patience = Instant::now();
-    while !generator.exists() {
-        assert!(patience.elapsed() < Duration::from_mins(2), "no first outputs");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    std::thread::sleep(Duration::from_millis(700));
-    let signalled = Instant::now();
-    Command::new("kill").arg(child.id().to_string()).status().unwrap();
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(0));
-    assert!(signalled.elapsed() < Duration::from_secs(8));
-    assert_promised_names_only(&tree);
-    assert!(loaded(&tree).cur_nimg >= 16);
-}
-
-#[test]
-fn a_time_limit_is_kept() {
-    let tree = Tree::copy(CURRENT, true);
-    tree.set_params(r#"{"resolution": 8, "max_minutes": 0.1}"#);
-    let start = Instant::now();
-    let output = tree.job().output().unwrap();
-    assert!(output.status.success(), "{}", log_of(&output));
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
-    assert!(log_of(&output).contains("time is up"));
-    loaded(&tree);
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! Starting the program on copies of the Ocean folder trees.
+//! Starting the program on copies of the Ocean folder trees, and judging what it left.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +8,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use candle_core::Device;
+use stylegan2_c2d::model::weights::{Header, from_bytes};
 use tempfile::TempDir;
+
+/// The layout of the current node.
+pub(crate) const CURRENT: &str = "current-ocean-node";
 
 /// What must never be in a log: names, ids and texts that lie in the trees.
 pub(crate) const PLANTED: [&str; 14] = [
@@ -74,6 +81,19 @@ impl Tree {
         command
     }
 
+    /// The job as the current node starts it: as uid 1000, where the tests may change it.
+    pub(crate) fn job_as_node_user(&self) -> Command {
+        // That user may not reach the folder that the tests were built in.
+        let program = self.path("program");
+        fs::copy(env!("CARGO_BIN_EXE_stylegan2-c2d"), &program).unwrap();
+        let mut command = isolated(&program);
+        command.arg("--root").arg(self.root.path());
+        if is_root() {
+            command.uid(1000).gid(1000);
+        }
+        command
+    }
+
     /// Names of the files in `outputs`, sorted.
     pub(crate) fn outputs(&self) -> Vec<String> {
         let entries = fs::read_dir(self.path("outputs")).unwrap();
@@ -86,17 +106,16 @@ impl Tree {
 
 /// The program with nothing inherited.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stylegan2-c2d"));
+    isolated(Path::new(env!("CARGO_BIN_EXE_stylegan2-c2d")))
+}
+
+fn isolated(program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-/// Runs as the current node does: uid 1000, where the tests may change it.
-pub(crate) fn as_node_user(command: &mut Command) -> &mut Command {
-    if is_root() { command.uid(1000).gid(1000) } else { command }
-}
-
-pub(crate) fn is_root() -> bool {
+fn is_root() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line.starts_with("Uid:\t0\t0"))
 }
@@ -136,4 +155,23 @@ fn read_only(folder: &Path) {
         }
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o555)).unwrap();
+}
+
+/// Loads the generator of a tree and asserts that the grid is a picture.
+pub(crate) fn loaded(tree: &Tree) -> Header {
+    let bytes = fs::read(tree.path("outputs/generator.safetensors")).unwrap();
+    let (header, _) = from_bytes(&bytes, &Device::Cpu).unwrap();
+    let grid = image::open(tree.path("outputs/samples.png")).unwrap();
+    assert_eq!(grid.width(), 8 * header.model.img_resolution as u32);
+    header
+}
+
+/// Asserts that `outputs` holds nothing but what is promised.
+pub(crate) fn assert_promised_names_only(tree: &Tree) {
+    for name in tree.outputs() {
+        let is_numbered = name.strip_prefix("samples-").and_then(|n| n.strip_suffix(".png"));
+        let is_numbered = is_numbered.is_some_and(|n| n.len() == 9 && n.parse::<u64>().is_ok());
+        let is_fixed = ["generator.safetensors", "samples.png"].contains(&name.as_str());
+        assert!(is_fixed || is_numbered, "{name}");
+    }
 }
