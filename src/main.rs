@@ -51,8 +51,9 @@ fn main() -> ExitCode {
 }
 
 /// Settings that libraries read from the environment: gradients keep their graph (`ops::grad`
-/// proves it), both thread pools have the size that the container allows, and errors carry no
-/// backtrace, which would end up in a public log.
+/// proves it), rayon's pool has the size that the container allows, candle's second pool is off
+/// (its threads spin for work and take the cores from ours), and errors carry no backtrace, which
+/// would end up in a public log.
 #[expect(unsafe_code, reason = "set_var, while there is one thread only")]
 fn set_variables(threads: Option<usize>) {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -61,6 +62,7 @@ fn set_variables(threads: Option<usize>) {
     unsafe {
         std::env::set_var("CANDLE_GRAD_DO_NOT_DETACH", "1");
         std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
+        std::env::set_var("CANDLE_NUM_THREADS", "1");
         std::env::remove_var("RUST_BACKTRACE");
         std::env::remove_var("RUST_LIB_BACKTRACE");
     }

@@ -12,6 +12,7 @@
 pub mod adam;
 pub mod bias_act;
 pub mod cancel;
+pub mod channel_scale;
 mod channel_sum;
 #[cfg(test)]
 mod check;
@@ -25,6 +26,7 @@ pub mod rng;
 pub mod upfirdn2d;
 
 pub use bias_act::bias_act;
+pub use channel_scale::channel_scale;
 pub use conv2d::conv2d;
 pub use conv2d_resample::conv2d_resample;
 pub use cpu::raise_allocator_thresholds;

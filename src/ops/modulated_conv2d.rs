@@ -10,6 +10,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::channel_scale::channel_scale;
 use super::conv2d_resample::{Resample, conv2d_resample};
 
 /// Convolves `x [N, I, H, W]` with `w [O, I, k, k]` scaled by `styles [N, I]`; `padding = k / 2`.
@@ -27,18 +28,18 @@ pub fn modulated_conv2d(
     demodulate: bool,
 ) -> Result<Tensor> {
     let (n, c, _, _) = x.dims4()?;
-    let (o, _, k, _) = w.dims4()?;
+    let k = w.dim(2)?;
     if styles.dims() != [n, c] {
         bail!("modulated_conv2d: expected styles [{n}, {c}], got {:?}", styles.shape());
     }
-    let x = x.broadcast_mul(&styles.reshape((n, c, 1, 1))?)?;
+    let x = channel_scale(x, styles)?;
     let x = conv2d_resample(&x, w, resample, k / 2, 1.0)?;
     if !demodulate {
         return Ok(x);
     }
     let energy = w.sqr()?.sum((2, 3))?; // [O, I]
     let norm = (styles.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?; // [N, O]
-    x.broadcast_mul(&norm.recip()?.reshape((n, o, 1, 1))?)
+    channel_scale(&x, &norm.recip()?)
 }
 
 #[cfg(test)]

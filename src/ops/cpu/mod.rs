@@ -5,6 +5,7 @@
 
 pub(super) mod adam;
 pub(super) mod bias_act;
+pub(super) mod channel_scale;
 pub(super) mod conv2d;
 mod gemm;
 pub(super) mod noise;
@@ -77,8 +78,8 @@ pub(super) fn contiguous_mut<'a, T>(data: &'a mut [T], layout: &Layout) -> Resul
     }
 }
 
-/// Rows of this many elements are worth a task of their own.
-const MIN_TASK: usize = 16 * 1024;
+/// Rows of this many elements are worth a task of their own: below, waking a thread takes longer.
+const MIN_TASK: usize = 128 * 1024;
 
 /// How many rows of `len` elements make a task.
 pub(super) fn rows_per_task(len: usize) -> usize {

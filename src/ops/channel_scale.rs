@@ -1,0 +1,139 @@
+//! Each channel of each image times a number of its own: how styles modulate.
+//!
+//! Two ops, each the derivative of the other: scale (`x * s`) and dot (`sum over pixels of a * b`),
+//! both linear in each argument, so the pair is closed under differentiation.
+//!
+//! Reference: Karras et al. 2020, arXiv:1912.04958, equation 1.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::cpu::{channel_scale as kernel, run};
+use super::{cancel, grad};
+
+/// `x [N, C, H, W] * s [N, C]`, the same factor for every pixel of a plane.
+///
+/// Differentiable to any order in both.
+///
+/// # Errors
+/// Fails if batch or channels differ.
+pub fn channel_scale(x: &Tensor, s: &Tensor) -> Result<Tensor> {
+    let (n, c, _, _) = x.dims4()?;
+    if s.dims() != [n, c] {
+        bail!("channel_scale: expected factors [{n}, {c}], got {:?}", s.shape());
+    }
+    if x.device().is_cpu() {
+        x.contiguous()?.apply_op2(&s.contiguous()?, Scale)
+    } else {
+        x.broadcast_mul(&s.reshape((n, c, 1, 1))?)
+    }
+}
+
+/// `sum over H, W of a * b`, `[N, C]`, for `a` and `b` `[N, C, H, W]`.
+fn channel_dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.device().is_cpu() {
+        a.contiguous()?.apply_op2(&b.contiguous()?, Dot)
+    } else {
+        (a * b)?.sum((2, 3))
+    }
+}
+
+struct Scale;
+
+struct Dot;
+
+impl CustomOp2 for Scale {
+    fn name(&self) -> &'static str {
+        "channel-scale"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        s: &CpuStorage,
+        s_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        cancel::check()?;
+        let y = run!(self.name(), (x, x_layout), (s, s_layout) => kernel::scale(x, s));
+        Ok((y, x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        s: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (cx, cs, dy) = (grad::cut(x), grad::cut(s), grad::cut(dy));
+        let dx = grad::wants(x).then(|| channel_scale(&dy, &cs)).transpose()?;
+        Ok((dx, grad::wants(s).then(|| channel_dot(&cx, &dy)).transpose()?))
+    }
+}
+
+impl CustomOp2 for Dot {
+    fn name(&self) -> &'static str {
+        "channel-dot"
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        a_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (n, c, h, w) = a_layout.shape().dims4()?;
+        let y = run!(self.name(), (a, a_layout), (b, b_layout) => kernel::dot(a, b, n * c, h * w));
+        Ok((y, (n, c).into()))
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (ca, cb, dy) = (grad::cut(a), grad::cut(b), grad::cut(dy));
+        let da = grad::wants(a).then(|| channel_scale(&cb, &dy)).transpose()?;
+        Ok((da, grad::wants(b).then(|| channel_scale(&ca, &dy)).transpose()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::{Draws, finite_differences, same, same_bits};
+
+    #[test]
+    fn gradients_equal_finite_differences() -> Result<()> {
+        let mut draws = Draws::new(80);
+        let args = [draws.normals((3, 2, 5, 4))?, draws.normals((3, 2))?];
+        finite_differences("channel_scale", &args, &|a| channel_scale(&a[0], &a[1]))?;
+        let args = [draws.normals((3, 2, 5, 4))?, draws.normals((3, 2, 5, 4))?];
+        finite_differences("channel_dot", &args, &|a| channel_dot(&a[0], &a[1]))
+    }
+
+    #[test]
+    fn the_kernels_equal_the_reference() -> Result<()> {
+        let mut draws = Draws::new(81);
+        for _ in 0..10 {
+            let [n, c, h, w] = [(); 4].map(|()| draws.size(1, 40));
+            let args = [draws.normals((n, c, h, w))?, draws.normals((n, c))?];
+            same(&format!("{n} {c} {h} {w}"), &args, &|a| channel_scale(&a[0], &a[1]), &|a| {
+                a[0].broadcast_mul(&a[1].reshape((n, c, 1, 1))?)
+            })?;
+            let args = [draws.normals((n, c, h, w))?, draws.normals((n, c, h, w))?];
+            same("dot", &args, &|a| channel_dot(&a[0], &a[1]), &|a| (&a[0] * &a[1])?.sum((2, 3)))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() -> Result<()> {
+        let mut draws = Draws::new(82);
+        let args = [draws.normals((4, 16, 64, 64))?, draws.normals((4, 16))?];
+        same_bits("channel_scale", &args, &|a| channel_scale(&a[0], &a[1]))
+    }
+}
