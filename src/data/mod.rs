@@ -8,7 +8,7 @@
 //! The data are private: no message names a file, its size or its content. A [`Report`] has
 //! numbers and reasons; a [`Dataset`] has no `Debug` and cannot be serialized.
 //!
-//! Not here: which folders to read (`job`, `cli`), batches on a device (`train`).
+//! Not here: which folders to read (`job`, `cli`), what is trained on them (`train`).
 
 mod archive;
 mod batches;
@@ -177,14 +177,16 @@ pub enum DataError {
     TooManyEntries { limit: u64 },
     #[error("the input unpacks to more bytes than are read; split the set")]
     TooManyBytes,
-    #[error("no dataset.json with labels found; put one beside the pictures or set cond to off")]
+    #[error("no dataset.json with labels found; put one beside the pictures or set cond to false")]
     NoLabels,
     #[error(
         "a dataset.json is not as expected: {{\"labels\": [[\"name\", 0 or [0.5, ..]], ..]}} or \
          null in place of the list"
     )]
     BrokenLabels,
-    #[error("{count} pictures have no label in dataset.json; label all of them or set cond to off")]
+    #[error(
+        "{count} pictures have no label in dataset.json; label all of them or set cond to false"
+    )]
     Unlabelled { count: usize },
     #[error(
         "expected labels of dataset.json to be all integers or all vectors of one length, came a \
@@ -195,11 +197,11 @@ pub enum DataError {
     LabelDim { dim: usize, limit: usize },
     #[error("{count} pictures lie in no class folder; put each into one sub-folder per class")]
     LooseImages { count: usize },
-    #[error("expected pictures of two or more classes, came {count}; set cond to off")]
+    #[error("expected pictures of two or more classes, came {count}; set cond to false")]
     TooFewClasses { count: usize },
     #[error(
         "no labels found; looked for a dataset.json with labels, for sub-folders that hold all \
-         pictures, and for several assets; set cond to off"
+         pictures, and for several assets; set cond to false"
     )]
     NoClasses,
     #[error("expected {expected} values, came {got}; images are [N, 3, R, R], labels [N, dim]")]

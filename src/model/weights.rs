@@ -2,7 +2,7 @@
 //!
 //! Tensor names are those of the public PyTorch checkpoints (without the constant
 //! `resample_filter`s), all f32; one metadata entry holds a [`Header`] as JSON. Nothing in the
-//! file depends on clock, machine or threads.
+//! file depends on clock or threads.
 
 use std::collections::HashMap;
 

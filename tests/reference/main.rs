@@ -5,6 +5,7 @@
 
 mod golden;
 mod gradients;
+mod layers;
 mod networks;
 mod ops;
 mod trajectories;

@@ -148,8 +148,9 @@ fn networks(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     let c = labels(file, "in.c", dtype)?;
     let mut close = |name: &str, ours: &Tensor| {
         let key = format!("out.{name}");
-        if !file.has(&key) {
-            return Ok(()); // not every file has every output; `finish` wants at least one
+        let is_variant = name.starts_with("img_") || name.starts_with("ws_");
+        if is_variant && !file.has(&key) {
+            return Ok(()); // not every file has every way to truncate
         }
         let tolerance = OUTPUT.max(10.0 * file.seen_error(name));
         check.close(name, ours, &file.get(&key, dtype)?, tolerance)
