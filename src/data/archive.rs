@@ -40,8 +40,7 @@ impl Walk<'_, '_> {
         source: &Source<'_>,
         reader: &mut dyn Read,
     ) -> Result<(), DataError> {
-        let container = self.open_container();
-        let outer = Place { container, path: source.place.folder().to_vec(), ..*source.place };
+        let outer = self.open_container(source.place);
         let mut archive = Archive::new(reader);
         let Ok(entries) = archive.entries() else { return self.broken_archive(source.meter) };
         let mut long_name: Option<Vec<u8>> = None;
@@ -96,8 +95,7 @@ impl Walk<'_, '_> {
         source: &Source<'_>,
         path: &Path,
     ) -> Result<(), DataError> {
-        let container = self.open_container();
-        let outer = Place { container, path: source.place.folder().to_vec(), ..*source.place };
+        let outer = self.open_container(source.place);
         // Two handles: one walks the directory, the other reads the entries.
         let (Ok(directory), Ok(body)) = (reopen(path), reopen(path)) else {
             return self.broken_archive(source.meter);

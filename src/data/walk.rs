@@ -106,11 +106,13 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// A name fresh to this walk, for the reach of a `dataset.json`.
-    pub(super) fn open_container(&mut self) -> usize {
+    /// The place that entries of the archive at `place` are relative to, with a container of their
+    /// own for the reach of a `dataset.json`.
+    pub(super) fn open_container(&mut self, place: &Place) -> Place {
+        let container = self.next_container;
         self.tally.num_archives += 1;
         self.next_container += 1;
-        self.next_container - 1
+        Place { container, path: place.folder().to_vec(), ..*place }
     }
 
     fn folder(&mut self, place: &Place, path: &Path, depth: usize) -> Result<(), DataError> {

@@ -64,8 +64,7 @@ impl Walk<'_, '_> {
         source: &Source<'_>,
         reader: &mut dyn Read,
     ) -> Result<(), DataError> {
-        let container = self.open_container();
-        let outer = Place { container, path: source.place.folder().to_vec(), ..*source.place };
+        let outer = self.open_container(source.place);
         let mut reader = BufReader::new(reader);
         loop {
             let header = match read_header(&mut reader) {

@@ -25,8 +25,9 @@ use crate::train::config::TrainConfig;
 use crate::train::phases::Reals;
 use crate::train::trainer::Trainer;
 
-/// After a stop signal the grid may take so long; the node kills after ten seconds.
-const STOP_GRACE: Duration = Duration::from_secs(4);
+/// After a stop signal the grid may take so long: the node kills after ten seconds, of which a big
+/// network needs some to abandon its step, to write its weights and to give its memory back.
+const STOP_GRACE: Duration = Duration::from_millis(2500);
 /// Pictures of a grid that are made at once.
 const GRID_AT_ONCE: usize = 8;
 
