@@ -227,31 +227,35 @@ impl Run {
         // A big network's grid takes minutes: it must not take most of the time.
         let interval = self.setup.snap_interval.max(10 * self.grid_time);
         let refreshes = is_first || self.last_refresh.elapsed() >= interval;
-        let mut files = Vec::new();
         if refreshes {
             self.last_refresh = Instant::now();
-            files.push((OutputName::Generator, self.generator_bytes()?));
+            let generator = self.generator_bytes()?;
+            self.refresh(OutputName::Generator, &generator)?;
         }
-        if is_first || at_count || refreshes {
-            let flag = Some(Arc::clone(&self.setup.stop));
-            let cancel = Cancel { flag, deadline: self.deadline() };
-            // Cancelled: the run is about to end, and writes its last grid then.
-            if let Some(png) = self.grid_png(&cancel)? {
-                if is_first || at_count {
-                    files.push((OutputName::SamplesAt(cur_nimg), png.clone()));
-                }
-                if refreshes {
-                    files.push((OutputName::Samples, png));
-                }
-            }
+        if !(is_first || at_count || refreshes) {
+            return Ok(());
         }
-        for (name, bytes) in files {
-            match self.setup.outputs.write(name, &bytes) {
-                // What was there before is whole, the disk may have room again at the next
-                // refresh, and the last write of the run must succeed.
-                Err(error) if !is_first => warn!("{error:#}; training goes on"),
-                other => other?,
-            }
+        let flag = Some(Arc::clone(&self.setup.stop));
+        let cancel = Cancel { flag, deadline: self.deadline() };
+        let Some(png) = self.grid_png(&cancel)? else {
+            return Ok(()); // the run is about to end, and writes its last grid then
+        };
+        if refreshes {
+            self.refresh(OutputName::Samples, &png)?;
+        }
+        if is_first || at_count {
+            self.refresh(OutputName::SamplesAt(cur_nimg), &png)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file while the run goes on. Only the first ones must succeed: later, what was there
+    /// before is whole, the disk may have room again at the next refresh, and the last write of
+    /// the run must succeed too.
+    fn refresh(&mut self, name: OutputName, bytes: &[u8]) -> Result<()> {
+        match self.setup.outputs.write(name, bytes) {
+            Err(error) if self.trainer.num_steps() > 1 => warn!("{error:#}; training goes on"),
+            other => other?,
         }
         Ok(())
     }
