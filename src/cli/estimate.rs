@@ -16,9 +16,10 @@ use crate::job::memory::peak_and_current_bytes;
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::rng::{Rng, Stream};
 use crate::train::config::TrainConfig;
+use crate::train::draws::Round;
 use crate::train::phases::{Draw, Reals};
 use crate::train::presets::{Cfg, Overrides, train_config};
-use crate::train::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, Round, Trainer};
+use crate::train::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, Trainer};
 
 /// Side of the matrix product that states the machine's speed.
 const GEMM: usize = 1024;

@@ -11,41 +11,15 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::config::TrainConfig;
-use super::phases::{Draw, Networks, Reals, add_to};
-use crate::model::{Noise, Store};
+use super::draws::{Phase, Round, draw_rounds};
+use super::phases::{Networks, Reals, add_to};
+use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
-use crate::ops::rng::{Rng, Stream};
 
 /// Steps from one path length regularisation to the next.
 pub const G_REG_INTERVAL: u64 = 4;
 /// Steps from one R1 regularisation to the next.
 pub const D_REG_INTERVAL: u64 = 16;
-
-/// The phases, in their order within a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Generator, main loss.
-    Gmain,
-    /// Generator, path length.
-    Greg,
-    /// Discriminator, main loss.
-    Dmain,
-    /// Discriminator, R1.
-    Dreg,
-}
-
-/// All inputs of one forward pass of each phase.
-#[derive(Clone, Debug)]
-pub struct Round {
-    /// Of Dmain and Dreg.
-    pub reals: Reals,
-    /// Of Gmain.
-    pub g_main: Draw,
-    /// Of Greg: latents, and noise `[N, C, H, W]` from N(0, 1).
-    pub g_reg: (Draw, Tensor),
-    /// Of Dmain.
-    pub d_main: Draw,
-}
 
 /// What a step found: means over its images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -167,30 +141,10 @@ impl Trainer {
 
     /// The random inputs of the next step, one [`Round`] for each `batch_gpu` of the real images.
     ///
-    /// * `reals` - the `batch` images of the step.
-    /// * `label_pool` - the data set's labels `[N, c_dim]`, of which generated images get some.
-    ///
     /// # Errors
-    /// Fails if the batch is not a multiple of `batch_gpu`.
+    /// As [`draw_rounds`].
     pub fn draw(&self, reals: &Reals, label_pool: Option<&Tensor>) -> Result<Vec<Round>> {
-        let n = self.config.batch_gpu;
-        (0..self.config.batch / n)
-            .map(|round| {
-                let part = |x: &Tensor| x.narrow(0, round * n, n);
-                let reals =
-                    Reals { img: part(&reals.img)?, c: reals.c.as_ref().map(part).transpose()? };
-                let draw = |phase: Phase, n: usize| self.draw_phase(phase, round, n, label_pool);
-                let num_pl = (n / 2).max(1);
-                let pl_shape = (num_pl, self.config.g.img_channels, self.config.g.img_resolution);
-                let pl_noise = self.pl_noise(round, pl_shape, &reals.img)?;
-                Ok(Round {
-                    g_main: draw(Phase::Gmain, n)?,
-                    g_reg: (draw(Phase::Greg, num_pl)?, pl_noise),
-                    d_main: draw(Phase::Dmain, n)?,
-                    reals,
-                })
-            })
-            .collect()
+        draw_rounds(&self.config, self.num_steps, reals, label_pool)
     }
 
     /// One step: every phase that is due, over all rounds.
@@ -292,50 +246,6 @@ impl Trainer {
         stats.r1_penalty = Some(penalty);
         stats.seconds[Phase::Dreg as usize] = start.elapsed().as_secs_f64();
         Ok(())
-    }
-
-    fn draw_phase(
-        &self,
-        phase: Phase,
-        round: usize,
-        n: usize,
-        label_pool: Option<&Tensor>,
-    ) -> Result<Draw> {
-        let g = &self.config.g;
-        let device = self.networks.w_avg()?.device();
-        let step = self.num_steps * 4 + phase as u64;
-        let rng = |stream: Stream| Rng::new(self.config.seed, stream, step);
-        let latents = |part: u64| {
-            let draws = rng(Stream::Latents).normals_of_part(part, n * g.z_dim);
-            Tensor::from_vec(draws, (n, g.z_dim), device)?.to_dtype(DType::F32)
-        };
-        let round = round as u64;
-        let mixing = rng(Stream::StyleMixing);
-        let mix = (mixing.uniform(2 * round) < self.config.style_mixing_prob)
-            .then(|| {
-                let cutoff = 1 + mixing.below(2 * round + 1, g.num_ws() - 1);
-                Ok::<_, candle_core::Error>((cutoff, latents(2 * round + 1)?))
-            })
-            .transpose()?;
-        let c = label_pool.map(|pool| {
-            let rows = pool.dim(0)?;
-            let labels = rng(Stream::Labels);
-            let pick = |i: usize| labels.below(round << 32 | i as u64, rows) as u32;
-            pool.index_select(&Tensor::from_iter((0..n).map(pick), device)?, 0)
-        });
-        let noise = Rng::new(self.config.seed, Stream::LayerNoise, step << 16 | round);
-        Ok(Draw { z: latents(2 * round)?, c: c.transpose()?, mix, noise: Noise::Random(noise) })
-    }
-
-    fn pl_noise(
-        &self,
-        round: usize,
-        (n, channels, res): (usize, usize, usize),
-        like: &Tensor,
-    ) -> Result<Tensor> {
-        let rng = Rng::new(self.config.seed, Stream::PathLength, self.num_steps);
-        let draws = rng.normals_of_part(round as u64, n * channels * res * res);
-        Tensor::from_vec(draws, (n, channels, res, res), like.device())?.to_dtype(DType::F32)
     }
 }
 

@@ -5,8 +5,9 @@ use candle_core::{DType, Tensor, Var};
 use serde_json::Value;
 use stylegan2_c2d::model::{Noise, Store};
 use stylegan2_c2d::train::config::TrainConfig;
+use stylegan2_c2d::train::draws::Round;
 use stylegan2_c2d::train::phases::{Draw, Networks, Reals};
-use stylegan2_c2d::train::trainer::{Round, StepStats, Trainer};
+use stylegan2_c2d::train::trainer::{StepStats, Trainer};
 
 use crate::golden::{Check, Golden, files};
 use crate::networks::{self, labels, state_of};

@@ -1,0 +1,146 @@
+//! The random inputs of a training step: a pure function of (seed, step).
+//!
+//! Each phase has draws of its own, as in the StyleGAN2-ADA trainer. What is drawn for one round
+//! of a step does not depend on the others.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::config::TrainConfig;
+use super::phases::{Draw, Reals};
+use crate::model::Noise;
+use crate::ops::rng::{Rng, Stream};
+
+/// The phases, in their order within a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Generator, main loss.
+    Gmain,
+    /// Generator, path length.
+    Greg,
+    /// Discriminator, main loss.
+    Dmain,
+    /// Discriminator, R1.
+    Dreg,
+}
+
+/// All inputs of one forward pass of each phase.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// Of Dmain and Dreg.
+    pub reals: Reals,
+    /// Of Gmain.
+    pub g_main: Draw,
+    /// Of Greg: latents, and noise `[N, C, H, W]` from N(0, 1).
+    pub g_reg: (Draw, Tensor),
+    /// Of Dmain.
+    pub d_main: Draw,
+}
+
+/// The inputs of step `num_steps`, one [`Round`] for each `batch_gpu` of the real images.
+///
+/// * `reals` - the `batch` images of the step.
+/// * `label_pool` - the data set's labels `[N, c_dim]`, of which generated images get some.
+///
+/// # Errors
+/// Fails if there are fewer images than `batch`.
+pub fn draw_rounds(
+    config: &TrainConfig,
+    num_steps: u64,
+    reals: &Reals,
+    label_pool: Option<&Tensor>,
+) -> Result<Vec<Round>> {
+    let n = config.batch_gpu;
+    let round = |round: usize| {
+        let part = |x: &Tensor| x.narrow(0, round * n, n);
+        let reals = Reals { img: part(&reals.img)?, c: reals.c.as_ref().map(part).transpose()? };
+        let device = reals.img.device();
+        let step = Step { config, num_steps, round: round as u64, device };
+        let num_pl = (n / 2).max(1);
+        Ok(Round {
+            g_main: step.draw(Phase::Gmain, n, label_pool)?,
+            g_reg: (step.draw(Phase::Greg, num_pl, label_pool)?, step.pl_noise(num_pl)?),
+            d_main: step.draw(Phase::Dmain, n, label_pool)?,
+            reals,
+        })
+    };
+    (0..config.batch / n).map(round).collect()
+}
+
+/// One round of one step.
+struct Step<'a> {
+    config: &'a TrainConfig,
+    num_steps: u64,
+    round: u64,
+    device: &'a Device,
+}
+
+impl Step<'_> {
+    fn draw(&self, phase: Phase, n: usize, label_pool: Option<&Tensor>) -> Result<Draw> {
+        let (g, seed, round) = (&self.config.g, self.config.seed, self.round);
+        let step = self.num_steps * 4 + phase as u64;
+        let rng = |stream: Stream| Rng::new(seed, stream, step);
+        let latents = |part: u64| {
+            let draws = rng(Stream::Latents).normals_of_part(part, n * g.z_dim);
+            Tensor::from_vec(draws, (n, g.z_dim), self.device)?.to_dtype(DType::F32)
+        };
+        let mixing = rng(Stream::StyleMixing);
+        let mix = if mixing.uniform(2 * round) < self.config.style_mixing_prob {
+            let cutoff = 1 + mixing.below(2 * round + 1, g.num_ws() - 1);
+            Some((cutoff, latents(2 * round + 1)?))
+        } else {
+            None
+        };
+        let c = label_pool.map(|pool| {
+            let (rows, labels) = (pool.dim(0)?, rng(Stream::Labels));
+            let pick = |i: usize| labels.below(round << 32 | i as u64, rows) as u32;
+            pool.index_select(&Tensor::from_iter((0..n).map(pick), self.device)?, 0)
+        });
+        let noise = Rng::new(seed, Stream::LayerNoise, step << 16 | round);
+        Ok(Draw { z: latents(2 * round)?, c: c.transpose()?, mix, noise: Noise::Random(noise) })
+    }
+
+    /// Draws of N(0, 1), `[n, C, H, W]`.
+    fn pl_noise(&self, n: usize) -> Result<Tensor> {
+        let (channels, res) = (self.config.g.img_channels, self.config.g.img_resolution);
+        let rng = Rng::new(self.config.seed, Stream::PathLength, self.num_steps);
+        let draws = rng.normals_of_part(self.round, n * channels * res * res);
+        Tensor::from_vec(draws, (n, channels, res, res), self.device)?.to_dtype(DType::F32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::presets::{Cfg, Overrides, train_config};
+
+    fn rounds(batch_gpu: usize, num_steps: u64) -> Vec<Round> {
+        let overrides =
+            Overrides { batch: Some(8), batch_gpu: Some(batch_gpu), ..Overrides::default() };
+        let config = train_config(Cfg::Tiny, 8, 0, &overrides);
+        let img = Tensor::zeros((8, 3, 8, 8), DType::F32, &Device::Cpu).unwrap();
+        draw_rounds(&config, num_steps, &Reals { img, c: None }, None).unwrap()
+    }
+
+    fn z(draw: &Draw) -> Vec<f32> {
+        draw.z.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn phases_rounds_and_steps_have_draws_of_their_own() {
+        let (first, second) = (rounds(4, 0), rounds(4, 1));
+        assert_eq!((first.len(), first[0].g_main.z.dims()), (2, [4, 128].as_slice()));
+        let all =
+            [z(&first[0].g_main), z(&first[0].d_main), z(&first[1].g_main), z(&second[0].g_main)];
+        for (i, a) in all.iter().enumerate() {
+            assert!(all[..i].iter().all(|b| a != b), "draw {i} is one of the earlier");
+        }
+        assert_eq!(all[0], z(&rounds(4, 0)[0].g_main));
+        assert_eq!(first[0].g_reg.1.dims(), [2, 3, 8, 8]);
+    }
+
+    #[test]
+    fn styles_are_mixed_nine_times_in_ten() {
+        let mixes = (0..200).filter(|step| rounds(8, *step)[0].g_main.mix.is_some()).count();
+        assert!((165..=195).contains(&mixes), "{mixes} of 200");
+    }
+}
