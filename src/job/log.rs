@@ -199,7 +199,7 @@ mod tests {
     fn a_panic_tells_only_its_place() {
         let ours = panic_line(Some((file!(), 12)));
         assert_eq!(ours, "ERROR P1 internal error at src/job/log.rs:12; please report this line");
-        for place in [None, Some(("/home/someone/.cargo/registry/src/x/src/lib.rs", 3))] {
+        for place in [None, Some(("/registry/src/library/src/lib.rs", 3))] {
             assert!(panic_line(place).starts_with("ERROR P2 internal error in a library"));
         }
     }
