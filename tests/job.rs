@@ -25,6 +25,7 @@ fn the_current_layout_as_uid_1000_with_read_only_inputs() {
         assert!(output.status.success(), "{log}");
         assert_discreet(&log);
         assert!(log.contains(if more { "pictures: 246" } else { "pictures: 6" }), "{log}");
+        assert!(!log.contains("median"), "of six pictures that is the size of one:\n{log}");
         assert_promised_names_only(&tree);
         let header = loaded(&tree);
         assert_eq!((header.cur_nimg, header.model.img_resolution), (112, 8));

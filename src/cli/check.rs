@@ -35,18 +35,14 @@ pub(super) fn run(args: &CheckArgs, stop: &AtomicBool) -> Result<()> {
     for line in dataset.report().to_string().lines() {
         info!("{line}");
     }
-    let facts = Facts {
-        device: DeviceKind::Cpu,
-        data_resolution: dataset.resolution(),
-        label_dim: dataset.label_dim(),
-    };
-    let config = params.resolve(&facts)?;
+    info!("median short side: {}", dataset.report().median_short_side);
+    let config = params.resolve(&Facts::on_cpu(&dataset))?;
     let gb = |bytes: u64| bytes as f64 / 1e9;
     let available = limit.map_or("unknown".to_owned(), |bytes| format!("{:.1} GB", gb(bytes)));
     info!(
         "memory: the set {:.3} GB, training on a CPU about {:.1} GB; available here {available}",
-        gb(scanned.dataset_bytes()),
-        gb(training_bytes(&config) + scanned.dataset_bytes()),
+        gb(dataset.num_bytes()),
+        gb(training_bytes(&config) + dataset.num_bytes()),
     );
     Ok(())
 }

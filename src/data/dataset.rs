@@ -54,6 +54,11 @@ impl Dataset {
         Ok(Self::new(images, labels, report))
     }
 
+    /// Bytes in memory, labels included.
+    pub fn num_bytes(&self) -> u64 {
+        self.images.len() as u64 + self.labels.num_bytes()
+    }
+
     /// Number of pictures.
     pub fn len(&self) -> usize {
         self.report.num_images

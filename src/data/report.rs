@@ -155,7 +155,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let r = self.resolution;
         writeln!(f, "pictures: {}", thousands(self.num_images))?;
-        writeln!(f, "resolution: {r}x{r} (median short side {})", self.median_short_side)?;
+        // Not the median side: of a small set that is the size of one picture, and logs are public.
+        writeln!(f, "resolution: {r}x{r}")?;
         writeln!(f, "enlarged: {}", thousands(self.num_resized_up))?;
         writeln!(f, "reduced: {}", thousands(self.num_resized_down))?;
         writeln!(f, "not square: {}", thousands(self.num_not_square))?;

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::problem::{Given, ParamsError, Problem, given, nearest};
 use super::table::{Aug, PARAMETERS};
-use crate::data::{Cond, Crop, LoadOptions, Resize};
+use crate::data::{Cond, Crop, Dataset, LoadOptions, Resize};
 use crate::train::config::TrainConfig;
 use crate::train::presets::{Cfg, Overrides, train_config};
 
@@ -94,6 +94,17 @@ pub struct Facts {
     pub data_resolution: usize,
     /// Length of a label; 0: no classes.
     pub label_dim: usize,
+}
+
+impl Facts {
+    /// The facts of a set that is trained on by the processor.
+    pub fn on_cpu(dataset: &Dataset) -> Self {
+        Self {
+            device: DeviceKind::Cpu,
+            data_resolution: dataset.resolution(),
+            label_dim: dataset.label_dim(),
+        }
+    }
 }
 
 /// Something that a run says once at its start, since a person might expect otherwise.

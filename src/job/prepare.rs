@@ -61,13 +61,8 @@ pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
 /// # Errors
 /// Fails if the parameters contradict each other.
 pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
-    let facts = Facts {
-        device: DeviceKind::Cpu,
-        data_resolution: dataset.resolution(),
-        label_dim: dataset.label_dim(),
-    };
-    let mut config = start.params.resolve(&facts)?;
-    let bytes = (dataset.len() * 3 * dataset.resolution().pow(2)) as u64;
+    let mut config = start.params.resolve(&Facts::on_cpu(&dataset))?;
+    let bytes = dataset.num_bytes();
     let limit = limits::memory_limit();
     if start.params.batch_gpu.is_none() && fit_batch_gpu(&mut config, bytes, limit) {
         info!("batch_gpu is {}: less memory, the same batch in more rounds", config.batch_gpu);

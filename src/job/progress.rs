@@ -3,15 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::memory::peak_and_current_bytes;
-use super::statistics::{Means, Window, format_duration};
+use super::statistics::{MIN_MEAN_NIMG, Means, Window, format_duration};
 use crate::train::trainer::StepStats;
 
 /// A line at least so often ..
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// .. or after so many images.
 const LOG_NIMG: u64 = 4000;
-/// Losses are means over at least so many images.
-const MIN_MEAN_NIMG: u64 = 16;
 
 /// Where a run is.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::outputs::{OutputName, Outputs};
 use super::progress::{Progress, Reporter};
-use super::statistics::{History, Window};
+use super::statistics::{History, MIN_MEAN_NIMG, Window};
 use crate::data::{Batches, Dataset};
 use crate::model::weights::{Header, to_bytes};
 use crate::model::{Generator, generator};
@@ -160,7 +160,9 @@ impl Run {
             warn!("ended before the first step: no outputs; give the job more time");
             return Ok(ended);
         }
-        if let Some(means) = self.since_entry.take().filter(|_| ended == Ended::Done) {
+        let num_images = self.since_entry.num_steps() * self.trainer.config().batch as u64;
+        let is_mean = ended == Ended::Done && num_images >= MIN_MEAN_NIMG;
+        if let Some(means) = self.since_entry.take().filter(|_| is_mean) {
             self.history.push(self.trainer.cur_nimg(), &means);
         }
         let generator = self.generator_bytes()?;

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::train::trainer::StepStats;
 
+/// What is said or written is a mean over at least so many images, never a figure of one.
+pub(super) const MIN_MEAN_NIMG: u64 = 16;
+
 /// Sums over the steps since the last time somebody looked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
@@ -52,6 +55,11 @@ impl Window {
             self.num_pl += 1;
             self.sum.pl_penalty = Some(self.sum.pl_penalty.unwrap_or(0.0) + penalty);
         }
+    }
+
+    /// Steps counted so far.
+    pub fn num_steps(&self) -> u64 {
+        self.num_steps
     }
 
     /// The means so far, if there was a step; starts anew.
