@@ -1,0 +1,67 @@
+//! What a build without the feature `cuda` has in place of a GPU: a type without values, so that
+//! the code around it is checked all the same.
+
+use candle_core::{CudaStorage, Layout, Result, Tensor, bail};
+
+use super::{Element, Machine, View};
+use crate::ops::conv2d::{Geometry, Kind};
+
+/// A GPU that never is.
+pub(in crate::ops) enum Gpu {}
+
+impl Gpu {
+    /// Says that this build has none.
+    pub(in crate::ops) fn of(_storage: &CudaStorage) -> Result<Self> {
+        bail!("this build has no GPU support; build with --features cuda")
+    }
+
+    pub(in crate::ops) fn argument<T: Element>(
+        &self,
+        _storage: &CudaStorage,
+        _layout: &Layout,
+    ) -> Result<View<T>> {
+        match *self {}
+    }
+
+    pub(in crate::ops) fn argument_mut<T: Element>(
+        &self,
+        _storage: &mut CudaStorage,
+        _layout: &Layout,
+    ) -> Result<View<T>> {
+        match *self {}
+    }
+
+    pub(in crate::ops) fn tensor<T: Element>(&self, _tensor: &Tensor) -> Result<View<T>> {
+        match *self {}
+    }
+
+    pub(in crate::ops) fn storage<T: Element>(&self, _buffer: Vec<T>) -> CudaStorage {
+        match *self {}
+    }
+}
+
+impl Machine for Gpu {
+    type Buffer<T: Element> = Vec<T>;
+
+    fn alloc<T: Element>(&self, _len: usize) -> Result<Vec<T>> {
+        match *self {}
+    }
+
+    fn view<T: Element>(&self, _buffer: &Vec<T>) -> View<T> {
+        match *self {}
+    }
+
+    fn launch<T: Element, A: Copy>(&self, _: &str, _args: A, _num_threads: usize) -> Result<()> {
+        match *self {}
+    }
+}
+
+/// Says that this build has no convolutions for GPUs.
+pub(in crate::ops) fn conv2d(
+    _kind: Kind,
+    _geometry: &Geometry,
+    (a, _): (&CudaStorage, &Layout),
+    _b: (&CudaStorage, &Layout),
+) -> Result<CudaStorage> {
+    match Gpu::of(a)? {}
+}
