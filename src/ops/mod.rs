@@ -20,6 +20,7 @@ pub mod conv2d;
 pub mod conv2d_resample;
 mod cpu;
 pub mod grad;
+pub mod guard;
 pub mod modulated_conv2d;
 pub mod noise;
 pub mod rng;
