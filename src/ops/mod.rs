@@ -19,6 +19,8 @@ mod check;
 pub mod conv2d;
 pub mod conv2d_resample;
 mod cpu;
+pub mod device;
+mod driver;
 pub mod grad;
 pub mod guard;
 pub mod modulated_conv2d;
