@@ -4,7 +4,7 @@
 //! stops the program: somebody pays for it, and a training on the processor in its place would
 //! take a hundred times as long. A build without GPU support says so and takes the processor.
 //!
-//! Not here: the questions to the driver ([`super::driver`]), what a run does about an error (`job`).
+//! Not here: the questions to the driver (`driver`), what a run does about an error (`job`).
 
 use std::any::Any;
 
