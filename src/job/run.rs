@@ -13,6 +13,7 @@ use candle_core::Device;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
+use super::fault;
 use super::outputs::{OutputName, Outputs};
 use super::progress::{Progress, Reporter};
 use super::statistics::{History, MIN_MEAN_NIMG, Window};
@@ -20,6 +21,7 @@ use crate::data::{Batches, Dataset};
 use crate::model::weights::{Header, to_bytes};
 use crate::model::{Generator, generator};
 use crate::ops::cancel::{self, Cancel};
+use crate::ops::device::{Fault, classify};
 use crate::sample::{GridLabels, SampleGrid};
 use crate::train::config::TrainConfig;
 use crate::train::phases::Reals;
@@ -130,6 +132,7 @@ impl Run {
         let cancel = Cancel { flag, deadline: self.deadline() };
         let stats = match cancel::scope(cancel.clone(), || self.step()) {
             Ok(stats) => stats,
+            Err(error) if classify(&error) == Fault::DeviceLost => return Err(error.into()),
             Err(_) if cancel.is_due() => return Ok(self.end_early()),
             Err(error) => {
                 if self.trainer.num_steps() > 0
@@ -187,8 +190,7 @@ impl Run {
     fn step(&mut self) -> candle_core::Result<crate::train::trainer::StepStats> {
         let (cur_nimg, batch) = (self.trainer.cur_nimg(), self.trainer.config().batch);
         let (img, c) = self.batches.next(cur_nimg, batch, &self.device)?;
-        let rounds = self.trainer.draw(&Reals { img, c }, self.label_pool.as_ref())?;
-        self.trainer.step(&rounds)
+        fault::step(&mut self.trainer, &Reals { img, c }, self.label_pool.as_ref())
     }
 
     /// The end of a step that was abandoned.
@@ -287,6 +289,7 @@ impl Run {
                 self.grid_time = start.elapsed();
                 Ok(Some(picture.to_png()?))
             }
+            Err(error) if classify(&error) == Fault::DeviceLost => Err(error.into()),
             Err(_) if cancel.is_due() => Ok(None),
             Err(error) => Err(error.into()),
         }

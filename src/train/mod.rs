@@ -7,6 +7,7 @@ pub mod draws;
 pub mod loss;
 pub mod phases;
 pub mod presets;
+pub mod selftest;
 pub mod trainer;
 
 pub use trainer::Trainer;

@@ -13,6 +13,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use super::config::TrainConfig;
 use super::draws::{Phase, Round, draw_rounds};
 use super::phases::{Networks, Reals, add_to};
+use super::presets::smaller_batch_gpu;
 use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
 
@@ -20,6 +21,9 @@ use crate::ops::adam::{Adam, AdamConfig, blend};
 pub const G_REG_INTERVAL: u64 = 4;
 /// Steps from one R1 regularisation to the next.
 pub const D_REG_INTERVAL: u64 = 16;
+
+/// The order of a step.
+const PHASES: [Phase; 4] = [Phase::Gmain, Phase::Greg, Phase::Dmain, Phase::Dreg];
 
 /// What a step found: means over its images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -55,6 +59,22 @@ pub struct Trainer {
     pl_mean: f64,
     num_steps: u64,
     cur_nimg: u64,
+    running: Running,
+    /// Factor on summed gradients: 1, or less since rounds became smaller and so more.
+    grad_gain: f64,
+}
+
+/// Where a step is; between steps it is at its start.
+#[derive(Default)]
+struct Running {
+    /// Phases that have been run, or skipped.
+    num_phases: usize,
+    /// What they found.
+    stats: StepStats,
+    /// The mean of `w` as the present phase found it.
+    w_avg: Option<Tensor>,
+    /// Whether the present phase has begun to move weights.
+    moves: bool,
 }
 
 impl Trainer {
@@ -93,6 +113,8 @@ impl Trainer {
             pl_mean: 0.0,
             num_steps: 0,
             cur_nimg: 0,
+            running: Running::default(),
+            grad_gain: 1.0,
         })
     }
 
@@ -151,17 +173,27 @@ impl Trainer {
     ///
     /// # Errors
     /// Fails if an op does, or is cancelled; then the step has not happened as far as
-    /// [`Trainer::g_ema`] and the counters are concerned, and the run should end.
+    /// [`Trainer::g_ema`] and the counters are concerned, and the run should end, unless
+    /// [`Trainer::lower_batch_gpu`] lets it go on.
     pub fn step(&mut self, rounds: &[Round]) -> Result<StepStats> {
-        let mut stats = StepStats::default();
-        self.g_main(rounds, &mut stats)?;
-        if self.config.pl_weight > 0.0 && self.num_steps.is_multiple_of(G_REG_INTERVAL) {
-            self.g_reg(rounds, &mut stats)?;
+        let is_due =
+            |weight: f64, interval| weight > 0.0 && self.num_steps.is_multiple_of(interval);
+        let g_reg = is_due(self.config.pl_weight, G_REG_INTERVAL);
+        let d_reg = is_due(self.config.r1_gamma, D_REG_INTERVAL);
+        while let Some(&phase) = PHASES.get(self.running.num_phases) {
+            self.running.w_avg = Some(self.networks.w_avg()?.copy()?);
+            let mut stats = self.running.stats;
+            match phase {
+                Phase::Gmain => self.g_main(rounds, &mut stats)?,
+                Phase::Greg if g_reg => self.g_reg(rounds, &mut stats)?,
+                Phase::Dmain => self.d_main(rounds, &mut stats)?,
+                Phase::Dreg if d_reg => self.d_reg(rounds, &mut stats)?,
+                Phase::Greg | Phase::Dreg => (),
+            }
+            let num_phases = self.running.num_phases + 1;
+            self.running = Running { num_phases, stats, ..Running::default() };
         }
-        self.d_main(rounds, &mut stats)?;
-        if self.config.r1_gamma > 0.0 && self.num_steps.is_multiple_of(D_REG_INTERVAL) {
-            self.d_reg(rounds, &mut stats)?;
-        }
+        let mut stats = std::mem::take(&mut self.running).stats;
         let start = Instant::now();
         self.pending_ema = Some(self.ema_beta());
         for (name, buffer) in self.networks.g_store.buffers() {
@@ -173,6 +205,30 @@ impl Trainer {
         self.cur_nimg += self.config.batch as u64;
         stats.seconds[4] = start.elapsed().as_secs_f64();
         Ok(stats)
+    }
+
+    /// Lets a step that failed for want of memory go on in smaller rounds, and says how many images
+    /// they have; `None` if that cannot be.
+    ///
+    /// The caller draws again and calls [`Trainer::step`], which starts with the phase that failed:
+    /// a phase moves weights in its last act only, so it can be run again from its start, and those
+    /// before it stand. What it moved besides, the mean of `w`, is put back. Once weights have
+    /// begun to move there is no way back, and a mini-batch std group is never split: it is a part
+    /// of D. Gradients are sums over rounds, so they are scaled to what Adam's moments are used to.
+    ///
+    /// # Errors
+    /// Fails if the device does.
+    pub fn lower_batch_gpu(&mut self) -> Result<Option<usize>> {
+        let Some(batch_gpu) = smaller_batch_gpu(&self.config) else { return Ok(None) };
+        if self.running.moves {
+            return Ok(None);
+        }
+        if let Some(w_avg) = self.running.w_avg.take() {
+            self.networks.g_store.set("mapping.w_avg", &w_avg)?;
+        }
+        self.grad_gain *= batch_gpu as f64 / self.config.batch_gpu as f64;
+        self.config.batch_gpu = batch_gpu;
+        Ok(Some(batch_gpu))
     }
 
     /// Decay of the average in this step: a half-life of `ema_kimg`, shorter at the beginning.
@@ -191,7 +247,9 @@ impl Trainer {
             stats.g_loss += mean(&result.loss)? / rounds.len() as f64;
         }
         let ema = self.pending_ema.take().map(|beta| (self.g_ema_params.as_slice(), beta));
-        self.adam_g.step(&total.grads, ema)?;
+        let grads = total.scaled(self.grad_gain)?;
+        self.running.moves = true;
+        self.adam_g.step(&grads, ema)?;
         stats.seconds[Phase::Gmain as usize] = start.elapsed().as_secs_f64();
         Ok(())
     }
@@ -208,7 +266,9 @@ impl Trainer {
             penalty += mean(&result.pl_penalty)? / rounds.len() as f64;
             pl_mean = result.pl_mean;
         }
-        self.adam_g.step(&total.grads, None)?;
+        let grads = total.scaled(self.grad_gain)?;
+        self.running.moves = true;
+        self.adam_g.step(&grads, None)?;
         self.pl_mean = pl_mean;
         stats.pl_penalty = Some(penalty);
         stats.seconds[Phase::Greg as usize] = start.elapsed().as_secs_f64();
@@ -227,7 +287,9 @@ impl Trainer {
             stats.real_score += mean(&result.real_logits)? * share;
             stats.real_sign += mean(&result.real_logits.sign()?)? * share;
         }
-        self.adam_d.step(&total.grads, None)?;
+        let grads = total.scaled(self.grad_gain)?;
+        self.running.moves = true;
+        self.adam_d.step(&grads, None)?;
         stats.seconds[Phase::Dmain as usize] = start.elapsed().as_secs_f64();
         Ok(())
     }
@@ -242,7 +304,9 @@ impl Trainer {
             total.add(result.grads)?;
             penalty += mean(&result.r1_penalty)? / rounds.len() as f64;
         }
-        self.adam_d.step(&total.grads, None)?;
+        let grads = total.scaled(self.grad_gain)?;
+        self.running.moves = true;
+        self.adam_d.step(&grads, None)?;
         stats.r1_penalty = Some(penalty);
         stats.seconds[Phase::Dreg as usize] = start.elapsed().as_secs_f64();
         Ok(())
@@ -262,6 +326,14 @@ impl Total {
             return Ok(());
         }
         add_to(&mut self.grads, grads)
+    }
+
+    /// The sums times `gain`.
+    fn scaled(self, gain: f64) -> Result<Vec<Tensor>> {
+        if gain == 1.0 {
+            return Ok(self.grads);
+        }
+        self.grads.into_iter().map(|grad| grad * gain).collect()
     }
 }
 

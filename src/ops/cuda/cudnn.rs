@@ -6,8 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use candle_core::cuda_backend::cudarc::cudnn::{
     ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType,
@@ -17,34 +16,22 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, ValidAsZero
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
 use candle_core::{CudaStorage, DType, Layout, Result, WithDType, backend::BackendStorage, bail};
 
-use super::Element;
+use super::{Element, Math, math};
 use crate::ops::conv2d::{Geometry, Kind};
 
 /// Algorithms that want more workspace than this are passed over.
 const MAX_WORKSPACE: usize = 1 << 30;
 
-static TF32: AtomicBool = AtomicBool::new(false);
-static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
-
 thread_local! {
     static HANDLES: RefCell<HashMap<DeviceId, Rc<Handle>>> = RefCell::default();
 }
 
-/// Decides how convolutions of f32 are computed, for all GPUs of this process: with `tf32`, factors
-/// are rounded to 10 bits on GPUs that have TF32; with `deterministic`, the same numbers come out
-/// each time.
-pub(in crate::ops) fn set_math(tf32: bool, deterministic: bool) {
-    TF32.store(tf32, Ordering::Relaxed);
-    DETERMINISTIC.store(deterministic, Ordering::Relaxed);
-}
-
 /// Whether the library is there.
 pub(in crate::ops) fn is_present() -> bool {
+    static IS_PRESENT: OnceLock<bool> = OnceLock::new();
     #[expect(unsafe_code, reason = "loads a library")]
     // SAFETY: loading cuDNN runs nothing but its own initialisers.
-    unsafe {
-        sys::is_culib_present()
-    }
+    *IS_PRESENT.get_or_init(|| unsafe { sys::is_culib_present() })
 }
 
 /// cuDNN on one GPU.
@@ -157,7 +144,7 @@ impl Call<'_> {
             sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
         )?;
         let is_half = size_of::<T>() == 2;
-        conv.set_math_type(match is_half || TF32.load(Ordering::Relaxed) {
+        conv.set_math_type(match is_half || math().tf32 {
             true => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
             false => sys::cudnnMathType_t::CUDNN_FMA_MATH,
         })?;
@@ -210,12 +197,12 @@ impl Call<'_> {
         descriptors: &Descriptors<T, C>,
     ) -> Outcome<Algorithm> {
         let g = self.geometry;
-        let deterministic = DETERMINISTIC.load(Ordering::Relaxed);
+        let Math { tf32, deterministic } = math();
         let key = Key {
             kind: self.kind,
             dtype,
             sizes: [g.n, g.c, g.h, g.w, g.o, g.kh, g.kw, g.stride, g.padding],
-            tf32: TF32.load(Ordering::Relaxed),
+            tf32,
             deterministic,
         };
         if let Some(algorithm) = handle.algorithms.borrow().get(&key) {

@@ -8,9 +8,11 @@ use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
-use candle_core::{CudaStorage, Layout, Result, Storage, Tensor, backend::BackendStorage, bail};
+use candle_core::{
+    CudaStorage, Device, Layout, Result, Storage, Tensor, backend::BackendStorage, bail,
+};
 
-use super::{Element, Machine, View};
+use super::{Element, Machine, Math, View};
 
 /// All kernels for compute capability 7.5; the driver translates them for the GPU at hand.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
@@ -82,6 +84,23 @@ impl Gpu {
         FUNCTIONS.with_borrow_mut(|all| all.insert(key, function.clone()));
         Ok(function)
     }
+}
+
+/// Opens a GPU with a stream of its own, which all threads share: work follows in the order in
+/// which it is asked for.
+pub(in crate::ops) fn open(ordinal: usize) -> Result<Device> {
+    let device = Device::new_cuda_with_stream(ordinal)?;
+    #[expect(unsafe_code, reason = "a promise about streams")]
+    if let Device::Cuda(cuda) = &device {
+        // SAFETY: there is one stream per GPU, so nothing needs to wait for another stream.
+        unsafe { cuda.disable_event_tracking() };
+    }
+    Ok(device)
+}
+
+/// Decides how candle's matrix products are computed.
+pub(in crate::ops) fn set_gemm(math: Math) {
+    candle_core::cuda_backend::set_gemm_reduced_precision_f32(math.tf32);
 }
 
 fn contiguous(layout: &Layout) -> Result<(usize, usize)> {

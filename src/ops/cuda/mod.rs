@@ -25,17 +25,19 @@ mod cudnn;
 #[cfg(feature = "cuda")]
 mod gpu;
 #[cfg(feature = "cuda")]
-pub(super) use {cudnn::conv2d, gpu::Gpu};
+pub(super) use {
+    cudnn::conv2d, cudnn::is_present as has_cudnn, gpu::Gpu, gpu::open, gpu::set_gemm,
+};
 
 #[cfg(not(feature = "cuda"))]
 mod none;
 #[cfg(not(feature = "cuda"))]
-pub(super) use none::{Gpu, conv2d};
+pub(super) use none::{Gpu, conv2d, has_cudnn, open, set_gemm};
 
 #[cfg(feature = "emulate-cuda")]
 pub(super) mod emulate;
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use candle_core::Device;
 
@@ -128,6 +130,34 @@ pub enum Path {
     Reference,
 }
 
+/// How numbers of f32 are multiplied on a GPU, for all GPUs of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Math {
+    /// Factors are rounded to 10 bits, where the GPU is much faster that way.
+    pub tf32: bool,
+    /// The same numbers come out each time.
+    pub deterministic: bool,
+}
+
+static TF32: AtomicBool = AtomicBool::new(false);
+static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
+
+/// Decides how numbers are multiplied.
+pub fn set_math(math: Math) {
+    TF32.store(math.tf32, Ordering::Relaxed);
+    DETERMINISTIC.store(math.deterministic, Ordering::Relaxed);
+    set_gemm(math);
+}
+
+/// How numbers are multiplied.
+pub fn math() -> Math {
+    let (tf32, deterministic) = (&TF32, &DETERMINISTIC);
+    Math {
+        tf32: tf32.load(Ordering::Relaxed),
+        deterministic: deterministic.load(Ordering::Relaxed),
+    }
+}
+
 static KERNELS: AtomicU8 = AtomicU8::new(Path::Fast as u8);
 static CONVOLUTIONS: AtomicU8 = AtomicU8::new(Path::Fast as u8);
 
@@ -148,5 +178,5 @@ pub(super) fn has_kernels(device: &Device) -> bool {
 
 /// Whether convolutions of tensors on `device` have a kernel.
 pub(super) fn has_convolutions(device: &Device) -> bool {
-    device.is_cpu() || CONVOLUTIONS.load(Ordering::Relaxed) == Path::Fast as u8
+    device.is_cpu() || (CONVOLUTIONS.load(Ordering::Relaxed) == Path::Fast as u8 && has_cudnn())
 }

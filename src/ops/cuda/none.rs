@@ -1,9 +1,9 @@
 //! What a build without the feature `cuda` has in place of a GPU: a type without values, so that
 //! the code around it is checked all the same.
 
-use candle_core::{CudaStorage, Layout, Result, Tensor, bail};
+use candle_core::{CudaStorage, Device, Layout, Result, Tensor, bail};
 
-use super::{Element, Machine, View};
+use super::{Element, Machine, Math, View};
 use crate::ops::conv2d::{Geometry, Kind};
 
 /// A GPU that never is.
@@ -54,6 +54,19 @@ impl Machine for Gpu {
     fn launch<T: Element, A: Copy>(&self, _: &str, _args: A, _num_threads: usize) -> Result<()> {
         match *self {}
     }
+}
+
+/// Says that this build opens no GPU.
+pub(in crate::ops) fn open(_ordinal: usize) -> Result<Device> {
+    bail!("this build has no GPU support; build with --features cuda")
+}
+
+/// There is nothing to set.
+pub(in crate::ops) fn set_gemm(_math: Math) {}
+
+/// There is no cuDNN.
+pub(in crate::ops) fn has_cudnn() -> bool {
+    false
 }
 
 /// Says that this build has no convolutions for GPUs.
