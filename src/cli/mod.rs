@@ -1,5 +1,6 @@
 //! The command line: what a person does at home, and the job when nothing is said.
 
+mod asset;
 mod check;
 mod demo;
 mod demo_set;
@@ -16,6 +17,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::data::DataError;
+use crate::job::asset::AssetError;
 use crate::job::inputs::InputsError;
 use crate::job::log::Stream;
 use crate::job::ocean;
@@ -49,6 +51,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Measures how fast this machine trains.
     Estimate(estimate::EstimateArgs),
+    /// Fills in algorithm.json for publishing, and checks every field of it.
+    Asset(Box<asset::AssetArgs>),
 }
 
 impl Cli {
@@ -82,6 +86,7 @@ impl Cli {
             Some(Command::Generate(args)) => generate::run(&args, &stop),
             Some(Command::Check(args)) => check::run(&args, &stop),
             Some(Command::Estimate(args)) => estimate::run(&args, stop),
+            Some(Command::Asset(args)) => asset::run(&args),
         }
     }
 }
@@ -99,6 +104,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let is_theirs = error.chain().any(|cause| {
         cause.is::<ParamsError>()
             || cause.is::<InputsError>()
+            || cause.is::<AssetError>()
             || cause.is::<DataError>()
             || cause.is::<UsageError>()
     });
@@ -107,8 +113,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// The lines that tell a person what went wrong.
 pub fn error_lines(error: &anyhow::Error) -> Vec<String> {
-    match error.downcast_ref::<ParamsError>() {
-        Some(params) => params.lines(),
-        None => vec![format!("{error:#}")],
+    if let Some(params) = error.downcast_ref::<ParamsError>() {
+        return params.lines();
     }
+    if let Some(asset) = error.downcast_ref::<AssetError>() {
+        return asset.lines();
+    }
+    vec![format!("{error:#}")]
 }
