@@ -2,7 +2,7 @@
 //!
 //! The template is the repository's own algorithm.json, in the shape that the publishing command
 //! reads: files in plain, addresses still empty. What is filled in is judged together with all
-//! the rest ([`mod@check`]), since the stacks' own validator names no field, and a part of what
+//! the rest ([`check()`]), since the stacks' own validator names no field, and a part of what
 //! breaks a job is no matter of its schema at all.
 //!
 //! Not here: publishing itself, which needs keys and a network.
