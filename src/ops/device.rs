@@ -15,6 +15,7 @@ use super::cuda;
 pub use super::driver::{Gpu, Probe, probe};
 use super::driver::{free_bytes, version};
 use super::guard::guard;
+use super::selftest::{Verdict, settle};
 
 /// The device that was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +63,11 @@ pub enum DeviceError {
          ask for auto or cpu"
     )]
     NoSupport,
+    #[error(
+        "precision: expected a type that this build has kernels for, came bf16; take f16 or tf32, \
+         or an image that is built for compute capability 8.0"
+    )]
+    NoBf16,
     #[error("device: a GPU is there but cannot be used: {0}; or ask for cpu, which is slow")]
     Unusable(String),
 }
@@ -103,6 +109,24 @@ pub fn open(choice: DeviceChoice) -> std::result::Result<Opened, DeviceError> {
         Probe::Unusable(_) => {
             Ok(on_cpu(format!("a GPU that cannot be used, and {NO_SUPPORT}: CPU")))
         }
+    }
+}
+
+/// Examines a GPU before it is used, in `dtypes` besides f32.
+///
+/// # Errors
+/// Fails if it cannot compute in one of them, or computes something else than the processor.
+pub fn examine(device: &Device, dtypes: &[DType]) -> std::result::Result<Verdict, DeviceError> {
+    let unusable = |text: &str| DeviceError::Unusable(reason(text));
+    let has = |dtype: DType| Tensor::ones(1, DType::F32, device)?.to_dtype(dtype);
+    if dtypes.contains(&DType::BF16) && has(DType::BF16).is_err() {
+        return Err(DeviceError::NoBf16);
+    }
+    let dtypes: Vec<_> = [DType::F32].iter().chain(dtypes).copied().collect();
+    match guard(|| settle(device, &dtypes)) {
+        Ok(Ok(verdict)) => Ok(verdict),
+        Ok(Err(error)) => Err(unusable(&error.to_string())),
+        Err(payload) => Err(unusable(panic_text(&*payload))),
     }
 }
 

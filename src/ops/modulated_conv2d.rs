@@ -65,8 +65,8 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::ops::check::{Draws, finite_differences, same, same_bits};
-    use crate::ops::selftest::{derivatives, difference};
+    use crate::ops::check::{Draws, difference, finite_differences, same, same_bits};
+    use crate::ops::selftest::derivatives;
     use crate::ops::upfirdn2d::Filter;
 
     fn random(draws: &mut Draws, k: usize) -> Result<[Tensor; 3]> {

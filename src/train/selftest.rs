@@ -19,6 +19,15 @@ const RES: usize = 16;
 /// Images of a step.
 const BATCH: usize = 4;
 
+/// The largest difference that rounding explains, growing from step to step.
+pub fn tolerance(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-4,
+        Precision::Tf32 | Precision::F16 => 5e-2,
+        Precision::Bf16 => 2e-1,
+    }
+}
+
 /// Largest difference of losses, logits and penalties, relative to 1 or to their own size, for
 /// each of five steps.
 ///

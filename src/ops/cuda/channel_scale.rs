@@ -57,5 +57,5 @@ pub(in crate::ops) fn dot<M: Machine, T: Element>(
         lanes: lanes as u64,
     };
     gpu.launch::<T, _>("channel_dot", args, planes * lanes)?;
-    sum::rows(gpu, &sums, planes, lanes)
+    sum::rows(gpu, &sums, (planes, lanes))
 }

@@ -69,7 +69,7 @@ pub(in crate::ops) fn dot<M: Machine, T: Element>(
         noise_step: noise_step(noise.len, plane),
     };
     gpu.launch::<T, _>("noise_dot", args, rows * lanes)?;
-    sum::all(gpu, sums, rows * lanes)
+    sum::rows(gpu, &sums, (1, rows * lanes))
 }
 
 /// Elements from one image's noise to the next; all images may share one.
