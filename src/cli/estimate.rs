@@ -17,7 +17,7 @@ use crate::job::params::Params;
 use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::cuda::{Math, set_math};
-use crate::ops::device::{DeviceChoice, DeviceKind, open};
+use crate::ops::device::{DeviceChoice, DeviceKind, open, peak_device_bytes};
 use crate::ops::rng::{Rng, Stream};
 use crate::train::config::TrainConfig;
 use crate::train::draws::Round;
@@ -136,13 +136,13 @@ fn measure(args: &EstimateArgs) -> Result<()> {
         Some(cycles) => whole_cycles(&mut trainer, &images, cycles.max(1))?,
         None => one_of_each(&mut trainer, &images)?,
     };
-    report(args, &measured, (kind, gemm_gflops))
+    report(args, &measured, (device, gemm_gflops))
 }
 
 fn report(
     args: &EstimateArgs,
     measured: &Measured,
-    (kind, gemm_gflops): (DeviceKind, f64),
+    (device, gemm_gflops): (&Device, f64),
 ) -> Result<()> {
     let (peak, _) = peak_and_current_bytes();
     let img_per_s = measured.images / measured.wall;
@@ -154,12 +154,10 @@ fn report(
             "img_per_cpu_s": measured.images / measured.cpu,
             "sec_per_kimg": 1000.0 / img_per_s,
             "peak_rss_bytes": peak,
+            "peak_gpu_bytes": peak_device_bytes(device),
             "phases": {"Gmain": g_main, "Greg": g_reg, "Dmain": d_main, "Dreg": d_reg, "ema": ema},
             "gemm_gflops": gemm_gflops,
-            "device": match kind {
-                DeviceKind::Cpu => "cpu",
-                DeviceKind::Cuda => "cuda",
-            },
+            "device": if device.is_cpu() { "cpu" } else { "cuda" },
         });
         writeln!(out, "{value}").context("stdout")?;
         return Ok(());
@@ -168,7 +166,7 @@ fn report(
         out,
         "{img_per_s:.2} img/s, {:.1} s per kimg, {:.2} GB",
         1000.0 / img_per_s,
-        peak as f64 / 1e9
+        peak_device_bytes(device).unwrap_or(peak) as f64 / 1e9
     )?;
     writeln!(
         out,

@@ -146,6 +146,12 @@ pub fn free_device_bytes(kind: DeviceKind) -> Option<u64> {
     if kind == DeviceKind::Cuda { free_bytes() } else { None }
 }
 
+/// The most bytes that tensors on a GPU have taken at once; `None` for the processor, and where
+/// the driver does not say.
+pub fn peak_device_bytes(device: &Device) -> Option<u64> {
+    cuda::peak_bytes(device)
+}
+
 /// What `error` means for the device.
 pub fn classify(error: &Error) -> Fault {
     match error_code(&error.to_string()) {

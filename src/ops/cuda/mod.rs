@@ -25,14 +25,17 @@ mod cudnn;
 #[cfg(feature = "cuda")]
 mod gpu;
 #[cfg(feature = "cuda")]
+mod pool;
+#[cfg(feature = "cuda")]
 pub(super) use {
-    cudnn::conv2d, cudnn::is_present as has_cudnn, gpu::Gpu, gpu::open, gpu::set_gemm,
+    cudnn::conv2d, cudnn::is_present as has_cudnn, gpu::Gpu, gpu::open, gpu::peak_bytes,
+    gpu::set_gemm,
 };
 
 #[cfg(not(feature = "cuda"))]
 mod none;
 #[cfg(not(feature = "cuda"))]
-pub(super) use none::{Gpu, conv2d, has_cudnn, open, set_gemm};
+pub(super) use none::{Gpu, conv2d, has_cudnn, open, peak_bytes, set_gemm};
 
 #[cfg(feature = "emulate-cuda")]
 pub(super) mod emulate;
