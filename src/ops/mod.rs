@@ -16,9 +16,11 @@ pub mod channel_scale;
 mod channel_sum;
 #[cfg(test)]
 mod check;
+pub mod collective;
 pub mod conv2d;
 pub mod conv2d_resample;
 mod cpu;
+mod cuda;
 pub mod grad;
 pub mod modulated_conv2d;
 pub mod noise;
