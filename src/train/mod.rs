@@ -7,6 +7,8 @@ pub mod draws;
 pub mod loss;
 pub mod phases;
 pub mod presets;
+pub mod ranks;
 pub mod trainer;
 
+pub use ranks::Ranks;
 pub use trainer::Trainer;

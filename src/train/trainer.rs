@@ -11,10 +11,12 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::config::TrainConfig;
-use super::draws::{Phase, Round, draw_rounds};
-use super::phases::{Networks, Reals, add_to};
+use super::draws::{Part, Phase, Round, draw_rounds};
+use super::phases::{Networks, Reals};
+use super::ranks::{Total, mean, pl_means, stats_of_all};
 use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
+use crate::ops::collective::Member;
 
 /// Steps from one path length regularisation to the next.
 pub const G_REG_INTERVAL: u64 = 4;
@@ -55,6 +57,8 @@ pub struct Trainer {
     pl_mean: f64,
     num_steps: u64,
     cur_nimg: u64,
+    /// This rank among those that share the rounds; absent: all rounds are done here.
+    pub(super) member: Option<Member>,
 }
 
 impl Trainer {
@@ -93,6 +97,7 @@ impl Trainer {
             pl_mean: 0.0,
             num_steps: 0,
             cur_nimg: 0,
+            member: None,
         })
     }
 
@@ -121,6 +126,11 @@ impl Trainer {
         &self.networks
     }
 
+    /// Where this replica computes.
+    pub fn device(&self) -> &Device {
+        self.networks.g_store.device()
+    }
+
     /// Whether the run has seen as many images as it should.
     pub fn is_done(&self) -> bool {
         self.cur_nimg as f64 >= self.config.total_kimg * 1000.0
@@ -139,12 +149,17 @@ impl Trainer {
         Ok(&self.g_ema)
     }
 
-    /// The random inputs of the next step, one [`Round`] for each `batch_gpu` of the real images.
+    /// The random inputs of the next step: one [`Round`] for each `batch_gpu` of the real images,
+    /// or those that fall to this rank.
     ///
     /// # Errors
     /// As [`draw_rounds`].
     pub fn draw(&self, reals: &Reals, label_pool: Option<&Tensor>) -> Result<Vec<Round>> {
-        draw_rounds(&self.config, self.num_steps, reals, label_pool)
+        let (first, every) =
+            self.member.as_ref().map_or((0, 1), |member| (member.rank(), member.num_ranks()));
+        let dtype = self.networks.g_store.dtype();
+        let part = Part { first, every, dtype, device: self.device() };
+        draw_rounds(&self.config, self.num_steps, reals, label_pool, &part)
     }
 
     /// One step: every phase that is due, over all rounds.
@@ -162,6 +177,7 @@ impl Trainer {
         if self.config.r1_gamma > 0.0 && self.num_steps.is_multiple_of(D_REG_INTERVAL) {
             self.d_reg(rounds, &mut stats)?;
         }
+        let mut stats = stats_of_all(self.member.as_ref(), stats)?;
         let start = Instant::now();
         self.pending_ema = Some(self.ema_beta());
         for (name, buffer) in self.networks.g_store.buffers() {
@@ -188,8 +204,10 @@ impl Trainer {
         for round in rounds {
             let result = self.networks.g_main(&round.g_main)?;
             total.add(result.grads)?;
+            total.w_means.push(result.w_mean);
             stats.g_loss += mean(&result.loss)? / rounds.len() as f64;
         }
+        let total = self.of_all(total)?;
         let ema = self.pending_ema.take().map(|beta| (self.g_ema_params.as_slice(), beta));
         self.adam_g.step(&total.grads, ema)?;
         stats.seconds[Phase::Gmain as usize] = start.elapsed().as_secs_f64();
@@ -203,11 +221,15 @@ impl Trainer {
         let (mut penalty, mut pl_mean) = (0.0, self.pl_mean);
         for round in rounds {
             let (draw, pl_noise) = &round.g_reg;
-            let result = self.networks.g_reg(draw, pl_noise, pl_mean, weights)?;
+            let lengths = self.networks.path_lengths(draw, pl_noise)?;
+            let (before, after) = pl_means(self.member.as_ref(), pl_mean, &lengths.lengths)?;
+            pl_mean = after;
+            total.w_means.push(lengths.w_mean.clone());
+            let result = self.networks.g_reg(lengths, before, weights)?;
             total.add(result.grads)?;
             penalty += mean(&result.pl_penalty)? / rounds.len() as f64;
-            pl_mean = result.pl_mean;
         }
+        let total = self.of_all(total)?;
         self.adam_g.step(&total.grads, None)?;
         self.pl_mean = pl_mean;
         stats.pl_penalty = Some(penalty);
@@ -221,12 +243,14 @@ impl Trainer {
         for round in rounds {
             let result = self.networks.d_main(&round.d_main, &round.reals)?;
             total.add(result.grads)?;
+            total.w_means.push(result.w_mean);
             let share = 1.0 / rounds.len() as f64;
             stats.d_loss += mean(&result.loss)? * share;
             stats.fake_score += mean(&result.fake_logits)? * share;
             stats.real_score += mean(&result.real_logits)? * share;
             stats.real_sign += mean(&result.real_logits.sign()?)? * share;
         }
+        let total = self.of_all(total)?;
         self.adam_d.step(&total.grads, None)?;
         stats.seconds[Phase::Dmain as usize] = start.elapsed().as_secs_f64();
         Ok(())
@@ -242,29 +266,17 @@ impl Trainer {
             total.add(result.grads)?;
             penalty += mean(&result.r1_penalty)? / rounds.len() as f64;
         }
+        let total = self.of_all(total)?;
         self.adam_d.step(&total.grads, None)?;
         stats.r1_penalty = Some(penalty);
         stats.seconds[Phase::Dreg as usize] = start.elapsed().as_secs_f64();
         Ok(())
     }
-}
 
-/// Gradients, summed over rounds.
-#[derive(Default)]
-struct Total {
-    grads: Vec<Tensor>,
-}
-
-impl Total {
-    fn add(&mut self, grads: Vec<Tensor>) -> Result<()> {
-        if self.grads.is_empty() {
-            self.grads = grads;
-            return Ok(());
-        }
-        add_to(&mut self.grads, grads)
+    /// The total over all ranks, whose means of `w` enter the running one.
+    fn of_all(&self, total: Total) -> Result<Total> {
+        let total = total.of_all(self.member.as_ref())?;
+        total.w_means.iter().try_for_each(|w_mean| self.networks.track_w_avg(w_mean))?;
+        Ok(total)
     }
-}
-
-fn mean(x: &Tensor) -> Result<f64> {
-    x.to_dtype(DType::F64)?.mean_all()?.to_scalar()
 }
