@@ -8,6 +8,7 @@
 //!
 //! Reference: NCCL user guide, "Fault Tolerance".
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::backend::BackendStorage;
@@ -24,9 +25,11 @@ use cudarc::nccl::safe::{Comm, NcclType, group_end, group_start};
 #[derive(Clone)]
 pub(in crate::ops) struct Nccl {
     rank: usize,
-    /// Of every rank; empty once the connection has been given up.
-    comms: Arc<Vec<Mutex<Option<Shared>>>>,
+    comms: Arc<Comms>,
 }
+
+/// The communicator of every rank, until the connection is given up.
+struct Comms(Vec<Mutex<Option<Shared>>>);
 
 /// A communicator that a thread other than its maker's may use.
 struct Shared(Comm);
@@ -49,7 +52,7 @@ impl Nccl {
         let comms = Comm::from_devices(streams.clone()).map_err(nccl_error)?;
         first_exchange(&comms, &streams)?;
         let comms = comms.into_iter().map(|comm| Mutex::new(Some(Shared(comm)))).collect();
-        let comms = Arc::new(comms);
+        let comms = Arc::new(Comms(comms));
         Ok((0..devices.len()).map(|rank| Self { rank, comms: Arc::clone(&comms) }).collect())
     }
 
@@ -59,19 +62,38 @@ impl Nccl {
     /// Fails if NCCL does, or another rank has given up.
     pub(in crate::ops) fn all_gather(&self, x: &Tensor) -> Result<Vec<Tensor>> {
         let all = x.contiguous()?.apply_op1_no_bwd(&AllGather { nccl: self })?; // [ranks, ..]
-        (0..self.comms.len()).map(|rank| all.get(rank)).collect()
+        (0..self.num_ranks()).map(|rank| all.get(rank)).collect()
     }
 
     /// Gives the connection up: GPUs that wait in it go on, with values that mean nothing, and
     /// every later use fails.
     pub(in crate::ops) fn abort(&self) {
-        for rank in 0..self.comms.len() {
-            drop(self.comm(rank).take());
-        }
+        self.comms.close();
     }
 
-    fn comm(&self, rank: usize) -> MutexGuard<'_, Option<Shared>> {
-        self.comms[rank].lock().unwrap_or_else(PoisonError::into_inner)
+    fn num_ranks(&self) -> usize {
+        self.comms.0.len()
+    }
+}
+
+impl Comms {
+    fn lock(&self, rank: usize) -> MutexGuard<'_, Option<Shared>> {
+        self.0[rank].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes what is open. The binding panics where NCCL cannot close, which may be the case on
+    /// a GPU that has failed, and says nothing more than that.
+    fn close(&self) {
+        for rank in 0..self.0.len() {
+            let comm = self.lock(rank).take();
+            drop(catch_unwind(AssertUnwindSafe(|| drop(comm))));
+        }
+    }
+}
+
+impl Drop for Comms {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -95,7 +117,7 @@ impl CustomOp1 for AllGather<'_> {
             DType::F64 => self.gather::<f64>(storage, layout)?,
             other => bail!("all-gather: expected f32 or f64, got {other:?}"),
         };
-        let mut dims = vec![self.nccl.comms.len()];
+        let mut dims = vec![self.nccl.num_ranks()];
         dims.extend(layout.dims());
         Ok((gathered, Shape::from(dims)))
     }
@@ -111,8 +133,8 @@ impl AllGather<'_> {
         };
         let device: &CudaDevice = storage.device();
         let sent = storage.as_cuda_slice::<T>()?.slice(start..end);
-        let mut all = device.alloc_zeros::<T>(self.nccl.comms.len() * (end - start))?;
-        match &*self.nccl.comm(self.nccl.rank) {
+        let mut all = device.alloc_zeros::<T>(self.nccl.num_ranks() * (end - start))?;
+        match &*self.nccl.comms.lock(self.nccl.rank) {
             Some(Shared(comm)) => comm.all_gather(&sent, &mut all).map_err(nccl_error)?,
             None => bail!("all-gather: another rank gave up"),
         };
@@ -150,6 +172,6 @@ fn is_present() -> bool {
     !handle.is_null()
 }
 
-fn nccl_error(error: NcclError) -> candle_core::Error {
-    candle_core::Error::Msg(format!("NCCL: {:?}", error.0))
+fn nccl_error(NcclError(code): NcclError) -> candle_core::Error {
+    candle_core::Error::Msg(format!("NCCL: {code:?}"))
 }
