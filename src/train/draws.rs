@@ -139,15 +139,16 @@ mod tests {
     use crate::train::presets::{Cfg, Overrides, train_config};
 
     fn rounds(batch_gpu: usize, num_steps: u64) -> Vec<Round> {
+        part(batch_gpu, num_steps, 0, 1)
+    }
+
+    fn part(batch_gpu: usize, num_steps: u64, first: usize, every: usize) -> Vec<Round> {
         let overrides =
             Overrides { batch: Some(8), batch_gpu: Some(batch_gpu), ..Overrides::default() };
         let config = train_config(Cfg::Tiny, 8, 0, &overrides);
         let img = Tensor::zeros((8, 3, 8, 8), DType::F32, &Device::Cpu).unwrap();
-        draw_rounds(&config, num_steps, &Reals { img, c: None }, None, &part(0, 1)).unwrap()
-    }
-
-    fn part(first: usize, every: usize) -> Part<'static> {
-        Part { first, every, dtype: DType::F32, device: &Device::Cpu }
+        let part = Part { first, every, dtype: DType::F32, device: &Device::Cpu };
+        draw_rounds(&config, num_steps, &Reals { img, c: None }, None, &part).unwrap()
     }
 
     fn z(draw: &Draw) -> Vec<f32> {
@@ -165,6 +166,16 @@ mod tests {
         }
         assert_eq!(all[0], z(&rounds(4, 0)[0].g_main));
         assert_eq!(first[0].g_reg.1.dims(), [2, 3, 8, 8]);
+    }
+
+    #[test]
+    fn a_part_has_the_rounds_of_the_whole() {
+        let (whole, part) = (rounds(2, 5), part(2, 5, 1, 2));
+        assert_eq!((whole.len(), part.len()), (4, 2));
+        for (whole, part) in [(&whole[1], &part[0]), (&whole[3], &part[1])] {
+            assert_eq!(z(&whole.d_main), z(&part.d_main));
+            assert_eq!(z(&whole.g_reg.0), z(&part.g_reg.0));
+        }
     }
 
     #[test]
