@@ -10,8 +10,9 @@ use super::train::must_exist;
 use crate::data::{limits, load, scan};
 use crate::job::flags::ParamFlags;
 use crate::job::memory::training_bytes;
-use crate::job::params::{DeviceKind, Facts};
+use crate::job::params::Facts;
 use crate::job::prepare::asset_at;
+use crate::ops::device::{DeviceKind, expected_kind};
 
 /// Flags of `check`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,8 @@ pub(super) fn run(args: &CheckArgs, stop: &AtomicBool) -> Result<()> {
     let params = args.params.params()?;
     must_exist(&args.data)?;
     let limit = limits::memory_limit();
-    let options = params.load_options(DeviceKind::Cpu, limit);
+    let device = expected_kind(params.device);
+    let options = params.load_options(device, limit);
     let assets = [asset_at(&args.data)];
     let scanned = scan(&assets, &options, stop)?;
     // Headers can lie: only decoding tells which pictures are broken.
@@ -36,13 +38,18 @@ pub(super) fn run(args: &CheckArgs, stop: &AtomicBool) -> Result<()> {
         info!("{line}");
     }
     info!("median short side: {}", dataset.report().median_short_side);
-    let config = params.resolve(&Facts::on_cpu(&dataset))?;
+    let config = params.resolve(&Facts::of(&dataset, device))?;
     let gb = |bytes: u64| bytes as f64 / 1e9;
     let available = limit.map_or("unknown".to_owned(), |bytes| format!("{:.1} GB", gb(bytes)));
+    let training_bytes = training_bytes(&config, device);
+    let (training, bytes) = match device {
+        DeviceKind::Cpu => ("training on a CPU", training_bytes + dataset.num_bytes()),
+        DeviceKind::Cuda => ("training on a GPU, of its own memory,", training_bytes),
+    };
     info!(
-        "memory: the set {:.3} GB, training on a CPU about {:.1} GB; available here {available}",
+        "memory: the set {:.3} GB, {training} about {:.1} GB; available here {available}",
         gb(dataset.num_bytes()),
-        gb(training_bytes(&config) + dataset.num_bytes()),
+        gb(bytes),
     );
     Ok(())
 }

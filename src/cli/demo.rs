@@ -9,12 +9,14 @@ use anyhow::Result;
 use tracing::info;
 
 use super::demo_set::draw;
+use super::device_choice;
 use super::train::follow;
 use crate::data::Dataset;
 use crate::job::outputs::Outputs;
 use crate::job::params::Params;
 use crate::job::prepare::{Start, announce, prepare};
 use crate::job::table::Aug;
+use crate::ops::device::DeviceChoice;
 use crate::train::presets::Cfg;
 
 /// Pictures in the set.
@@ -34,6 +36,9 @@ pub(super) struct DemoArgs {
     /// Folder that receives weights and samples; made where missing.
     #[arg(long, value_name = "DIR", default_value = "demo-out")]
     out: PathBuf,
+    /// Where to train: auto, cuda or cpu.
+    #[arg(long, default_value = "auto", value_parser = device_choice)]
+    device: DeviceChoice,
 }
 
 pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
@@ -44,17 +49,18 @@ pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> R
         kimg: 30.0,
         batch: Some(BATCH),
         gamma: Some(GAMMA),
+        device: args.device,
         max_minutes: Some(MINUTES),
         snap_minutes: 0.5,
         ..Params::default()
     };
-    announce(&params);
+    let device = announce(&params)?;
     info!(
         "drawing {NUM_IMAGES} pictures of {RES}x{RES}, then training for at most {MINUTES} minutes"
     );
     let dataset = Dataset::from_raw(RES, draw(NUM_IMAGES, RES, 0), 0, Vec::new())?;
     let outputs = Outputs::open_folder(&args.out)?;
-    if follow(prepare(dataset, outputs, Start { params, stop, started })?)? == 0 {
+    if follow(prepare(dataset, outputs, Start { params, device, stop, started })?)? == 0 {
         return Ok(()); // stopped before there was anything to look at
     }
     let out = args.out.display();

@@ -11,9 +11,12 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tracing::info;
 
-use super::UsageError;
+use super::{UsageError, device_choice};
 use crate::job::memory::peak_and_current_bytes;
+use crate::job::params::Params;
 use crate::ops::cancel::{self, Cancel};
+use crate::ops::cuda::{Math, set_math};
+use crate::ops::device::{DeviceChoice, DeviceKind, open};
 use crate::ops::rng::{Rng, Stream};
 use crate::train::config::TrainConfig;
 use crate::train::draws::Round;
@@ -33,9 +36,15 @@ pub(super) struct EstimateArgs {
     /// Images per step [default: the configuration's].
     #[arg(long)]
     batch: Option<usize>,
-    /// Configuration.
-    #[arg(long, default_value = "tiny")]
-    cfg: String,
+    /// Configuration [default: auto on a GPU, tiny on the processor].
+    #[arg(long)]
+    cfg: Option<String>,
+    /// Where to compute: auto, cuda or cpu.
+    #[arg(long, default_value = "auto", value_parser = device_choice)]
+    device: DeviceChoice,
+    /// On a GPU: products of numbers rounded to 10 bits, which is faster.
+    #[arg(long)]
+    tf32: bool,
     /// Augmentation: none is built yet, so only noaug.
     #[arg(long, default_value = "noaug")]
     aug: String,
@@ -48,7 +57,7 @@ pub(super) struct EstimateArgs {
 }
 
 impl EstimateArgs {
-    fn config(&self) -> Result<TrainConfig, UsageError> {
+    fn config(&self, device: DeviceKind) -> Result<TrainConfig, UsageError> {
         let refused = |text: String| Err(UsageError(text));
         if !self.resolution.is_power_of_two() || !(8..=1024).contains(&self.resolution) {
             return refused(format!(
@@ -62,8 +71,16 @@ impl EstimateArgs {
         if self.aug != "noaug" {
             return refused("--aug: expected noaug, the only one that is built".to_owned());
         }
-        let Ok(cfg) = serde_json::from_value::<Cfg>(json!(self.cfg)) else {
-            return refused(format!("--cfg: no configuration \"{}\"; see train --help", self.cfg));
+        let cfg = match &self.cfg {
+            None => Params::default().cfg_on(device),
+            Some(name) => match serde_json::from_value::<Cfg>(json!(name)) {
+                Ok(cfg) => cfg,
+                Err(_) => {
+                    return refused(format!(
+                        "--cfg: no configuration \"{name}\"; see train --help"
+                    ));
+                }
+            },
         };
         let overrides = Overrides { batch: self.batch, ..Overrides::default() };
         Ok(train_config(cfg, self.resolution, 0, &overrides))
@@ -92,24 +109,32 @@ pub(super) fn run(args: &EstimateArgs, stop: Arc<AtomicBool>) -> Result<()> {
 }
 
 fn measure(args: &EstimateArgs) -> Result<()> {
-    let config = args.config()?;
-    let gemm_gflops = gemm_gflops()?;
+    let opened = open(args.device)?;
+    let (device, kind) = (&opened.device, opened.kind);
+    let config = args.config(kind)?;
+    info!("{}", opened.description);
+    set_math(Math { tf32: args.tf32, ..Math::default() });
+    let gemm_gflops = gemm_gflops(device)?;
     info!("matrix product: {gemm_gflops:.0} GFLOP/s; measuring the phases");
     let (batch, res) = (config.batch, config.g.img_resolution);
-    let mut trainer = Trainer::new(config, &Device::Cpu)?;
+    let mut trainer = Trainer::new(config, device)?;
     let rng = Rng::new(0, Stream::Pictures, 0);
     let images =
-        Tensor::from_vec(rng.normals(batch * 3 * res * res), (batch, 3, res, res), &Device::Cpu)?;
+        Tensor::from_vec(rng.normals(batch * 3 * res * res), (batch, 3, res, res), device)?;
     let images = (images.to_dtype(DType::F32)? * 0.5)?;
     warm_up(&trainer, &images)?;
     let measured = match args.cycles {
         Some(cycles) => whole_cycles(&mut trainer, &images, cycles.max(1))?,
         None => one_of_each(&mut trainer, &images)?,
     };
-    report(args, &measured, gemm_gflops)
+    report(args, &measured, (kind, gemm_gflops))
 }
 
-fn report(args: &EstimateArgs, measured: &Measured, gemm_gflops: f64) -> Result<()> {
+fn report(
+    args: &EstimateArgs,
+    measured: &Measured,
+    (kind, gemm_gflops): (DeviceKind, f64),
+) -> Result<()> {
     let (peak, _) = peak_and_current_bytes();
     let img_per_s = measured.images / measured.wall;
     let [g_main, g_reg, d_main, d_reg, ema] = measured.phases;
@@ -122,6 +147,10 @@ fn report(args: &EstimateArgs, measured: &Measured, gemm_gflops: f64) -> Result<
             "peak_rss_bytes": peak,
             "phases": {"Gmain": g_main, "Greg": g_reg, "Dmain": d_main, "Dreg": d_reg, "ema": ema},
             "gemm_gflops": gemm_gflops,
+            "device": match kind {
+                DeviceKind::Cpu => "cpu",
+                DeviceKind::Cuda => "cuda",
+            },
         });
         writeln!(out, "{value}").context("stdout")?;
         return Ok(());
@@ -207,17 +236,19 @@ fn whole_cycles(trainer: &mut Trainer, images: &Tensor, cycles: u64) -> Result<M
 }
 
 /// Best of five f32 matrix products of 1024 x 1024.
-fn gemm_gflops() -> Result<f64> {
+fn gemm_gflops(device: &Device) -> Result<f64> {
     let matrix = |step: u64| -> Result<Tensor> {
         let draws = Rng::new(0, Stream::Pictures, step).normals(GEMM * GEMM);
-        Ok(Tensor::from_vec(draws, (GEMM, GEMM), &Device::Cpu)?.to_dtype(DType::F32)?)
+        Ok(Tensor::from_vec(draws, (GEMM, GEMM), device)?.to_dtype(DType::F32)?)
     };
     let (a, b) = (matrix(1)?, matrix(2)?);
     a.matmul(&b)?;
+    device.synchronize()?;
     let mut best = Duration::MAX;
     for _ in 0..5 {
         let start = Instant::now();
         a.matmul(&b)?;
+        device.synchronize()?; // a GPU works on while the program goes on
         best = best.min(start.elapsed());
     }
     Ok(2.0 * (GEMM as f64).powi(3) / best.as_secs_f64() / 1e9)

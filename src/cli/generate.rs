@@ -9,10 +9,11 @@ use candle_core::{Device, Tensor};
 use clap::ValueEnum;
 use tracing::info;
 
-use super::UsageError;
+use super::{UsageError, device_choice};
 use crate::job::outputs::write_file;
 use crate::model::weights::from_bytes;
 use crate::model::{Generator, Noise, Truncation};
+use crate::ops::device::{DeviceChoice, Fault, classify, open};
 use crate::ops::rng::{Rng, Stream};
 use crate::sample::{Picture, label_of_class, latent_of_seed};
 
@@ -42,6 +43,9 @@ pub(super) struct GenerateArgs {
     /// Also writes grid.png, all pictures side by side.
     #[arg(long)]
     grid: bool,
+    /// Where to compute: auto, cuda or cpu.
+    #[arg(long, default_value = "auto", value_parser = device_choice)]
+    device: DeviceChoice,
     /// Folder that receives the pictures; made where missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -64,9 +68,10 @@ pub(super) fn run(args: &GenerateArgs, stop: &AtomicBool) -> Result<()> {
     }
     let bytes = fs::read(&args.weights)
         .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
-    let (_, g) = from_bytes(&bytes, &Device::Cpu)
-        .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
-    let label = label(&g, args.class)?;
+    let opened = open(args.device)?;
+    info!("{}", opened.description);
+    let (_, g) = from_bytes(&bytes, &opened.device).map_err(|error| not_loaded(error, args))?;
+    let label = label(&g, args.class, &opened.device)?;
     fs::create_dir_all(&args.out)
         .map_err(|error| UsageError(format!("{}: {error}", args.out.display())))?;
     let mut pictures = Vec::new();
@@ -75,7 +80,8 @@ pub(super) fn run(args: &GenerateArgs, stop: &AtomicBool) -> Result<()> {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let picture = picture(&g, seed, label.as_ref(), args)?;
+        let z = latent_of_seed(seed, g.config.z_dim, &opened.device)?;
+        let picture = picture(&g, (seed, &z), label.as_ref(), args)?;
         write_file(&args.out.join(format!("seed{seed:04}.png")), &picture.to_png()?)?;
         num_written += 1;
         if args.grid {
@@ -90,19 +96,31 @@ pub(super) fn run(args: &GenerateArgs, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-fn picture(g: &Generator, seed: u32, c: Option<&Tensor>, args: &GenerateArgs) -> Result<Picture> {
-    let z = latent_of_seed(seed, g.config.z_dim, &Device::Cpu)?;
+/// Why weights are refused; a failing GPU is no fault of theirs.
+fn not_loaded(error: candle_core::Error, args: &GenerateArgs) -> anyhow::Error {
+    match classify(&error) {
+        Fault::Other => UsageError(format!("{}: {error}", args.weights.display())).into(),
+        Fault::OutOfMemory | Fault::DeviceLost => error.into(),
+    }
+}
+
+fn picture(
+    g: &Generator,
+    (seed, z): (u32, &Tensor),
+    c: Option<&Tensor>,
+    args: &GenerateArgs,
+) -> Result<Picture> {
     let noise = match args.noise_mode {
         NoiseMode::Const => Noise::Const,
         NoiseMode::Random => Noise::Random(Rng::new(u64::from(seed), Stream::LayerNoise, 0)),
         NoiseMode::None => Noise::None,
     };
     let truncation = Truncation { psi: args.trunc, cutoff: None };
-    Ok(Picture::generate(g, &z, c, truncation, noise)?)
+    Ok(Picture::generate(g, z, c, truncation, noise)?)
 }
 
 /// The label that the pictures get.
-fn label(g: &Generator, class: Option<usize>) -> Result<Option<Tensor>> {
+fn label(g: &Generator, class: Option<usize>, device: &Device) -> Result<Option<Tensor>> {
     match (g.config.c_dim, class) {
         (0, None) => Ok(None),
         (0, Some(_)) => {
@@ -113,7 +131,7 @@ fn label(g: &Generator, class: Option<usize>) -> Result<Option<Tensor>> {
             Err(UsageError(message).into())
         }
         (c_dim, Some(class)) => {
-            let label = label_of_class(class, c_dim, &Device::Cpu);
+            let label = label_of_class(class, c_dim, device);
             label.map(Some).map_err(|error| UsageError(format!("--class: {error}")).into())
         }
     }

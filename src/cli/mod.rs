@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod demo_set;
+mod doctor;
 mod estimate;
 mod generate;
 mod train;
@@ -16,11 +17,13 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::data::DataError;
+use crate::job::fault;
 use crate::job::inputs::InputsError;
 use crate::job::log::Stream;
 use crate::job::ocean;
 use crate::job::problem::ParamsError;
 use crate::job::signals::SecondInterrupt;
+use crate::ops::device::{DeviceChoice, DeviceError};
 
 /// Trains StyleGAN2 where the pictures are. Without a command: the Ocean job on /data.
 #[derive(Debug, Parser)]
@@ -47,6 +50,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// For the data owner: says what a training would read; writes nothing.
     Check(check::CheckArgs),
+    /// Compares this machine's GPU with its processor, op by op, and measures it.
+    Doctor(doctor::DoctorArgs),
     /// Measures how fast this machine trains.
     Estimate(estimate::EstimateArgs),
 }
@@ -81,6 +86,7 @@ impl Cli {
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
             Some(Command::Check(args)) => check::run(&args, &stop),
+            Some(Command::Doctor(args)) => doctor::run(&args),
             Some(Command::Estimate(args)) => estimate::run(&args, stop),
         }
     }
@@ -91,13 +97,20 @@ impl Cli {
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
+/// The value of a flag `--device`.
+fn device_choice(text: &str) -> Result<DeviceChoice, UsageError> {
+    let choice = serde_json::from_value(text.to_ascii_lowercase().into());
+    choice.map_err(|_| UsageError("expected auto, cuda or cpu".to_owned()))
+}
+
 /// 2 if the parameters or the data are refused, 0 if a signal asked for the end, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if matches!(error.downcast_ref(), Some(DataError::Stopped)) {
         return 0;
     }
     let is_theirs = error.chain().any(|cause| {
-        cause.is::<ParamsError>()
+        cause.downcast_ref().is_some_and(DeviceError::is_refusal)
+            || cause.is::<ParamsError>()
             || cause.is::<InputsError>()
             || cause.is::<DataError>()
             || cause.is::<UsageError>()
@@ -109,6 +122,6 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 pub fn error_lines(error: &anyhow::Error) -> Vec<String> {
     match error.downcast_ref::<ParamsError>() {
         Some(params) => params.lines(),
-        None => vec![format!("{error:#}")],
+        None => vec![fault::line(error).unwrap_or_else(|| format!("{error:#}"))],
     }
 }

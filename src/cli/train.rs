@@ -32,10 +32,10 @@ pub(super) struct TrainArgs {
 pub(super) fn run(args: &TrainArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
     let params = args.params.params()?;
     must_exist(&args.data)?;
-    announce(&params);
+    let device = announce(&params)?;
     let outputs = Outputs::open_folder(&args.out)?;
     must_not_hold(&args.data, &args.out)?;
-    let start = Start { params, stop, started };
+    let start = Start { params, device, stop, started };
     let dataset = read(&[asset_at(&args.data)], &start)?;
     follow(prepare(dataset, outputs, start)?)?;
     Ok(())

@@ -12,9 +12,9 @@ use ::image::error::ImageError;
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, Primitive};
 
-use super::guard::guard;
 use super::jpeg;
 use super::report::SkipReason;
+use crate::ops::guard::guard;
 
 /// Longest side of a picture, in pixels.
 const MAX_SIDE: u32 = 16_384;

@@ -14,7 +14,6 @@ mod archive;
 mod batches;
 mod dataset;
 mod dataset_json;
-mod guard;
 mod image;
 mod jpeg;
 mod labels;
@@ -35,7 +34,6 @@ use serde::{Deserialize, Serialize};
 
 pub use batches::Batches;
 pub use dataset::Dataset;
-pub use guard::is_guarded;
 pub use load::load;
 pub use report::{Report, SkipReason, Skipped};
 pub use scan::{Scan, scan};

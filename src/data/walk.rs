@@ -17,12 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::image::ImageFormat;
 
-use super::guard::guard;
 use super::meter::{Caps, Meter};
 use super::place::Place;
 use super::report::{SkipReason, Skipped};
 use super::sniff::{HEAD_BYTES, Kind, sniff};
 use super::{Asset, DataError};
+use crate::ops::guard::guard;
 
 /// Archives around an entry, at most: one, and one inside it.
 const MAX_ARCHIVE_LEVEL: usize = 2;
@@ -174,7 +174,7 @@ impl Walk<'_, '_> {
         if meter.tripped.get() {
             self.skip(SkipReason::Bomb);
         }
-        done.unwrap_or_else(|| {
+        done.unwrap_or_else(|_| {
             self.skip(SkipReason::BrokenArchive);
             Ok(())
         })

@@ -17,7 +17,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::data::is_guarded;
+use crate::ops::guard::is_guarded;
 
 /// Most characters of a line.
 pub const MAX_LINE: usize = 300;
@@ -44,7 +44,7 @@ pub fn install_panic_hook(stream: Stream) {
     let file = open(stream);
     panic::set_hook(Box::new(move |info| {
         if is_guarded() {
-            return; // a hostile file, which is skipped and counted
+            return; // a hostile file, or what probing a device met: told elsewhere
         }
         let place = info.location().map(|location| (location.file(), location.line()));
         write_line(file.as_ref(), &panic_line(place));

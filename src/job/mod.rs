@@ -4,6 +4,7 @@
 //! of a picture; what leaves is a fixed list of files ([`outputs`]); no variable of the
 //! environment changes either.
 
+pub mod fault;
 pub mod flags;
 pub mod inputs;
 pub mod log;

@@ -20,11 +20,11 @@ use super::run::{Ended, Run};
 /// Fails if parameters or data are refused, if outputs cannot be written, or by a fault of ours.
 pub fn run(root: &Path, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
     let params = Params::from_json(inputs::parameters(root)?.as_deref())?;
-    announce(&params);
+    let device = announce(&params)?;
     let outputs = Outputs::open(root)?;
     let dids = std::env::var("DIDS").ok();
     let assets = inputs::discover(root, dids.as_deref())?;
-    let start = Start { params, stop, started };
+    let start = Start { params, device, stop, started };
     let dataset = read(&assets, &start)?;
     let mut run = prepare(dataset, outputs, start)?;
     while run.advance()?.is_some() {}

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use super::problem::{Given, ParamsError, Problem, given, nearest};
 use super::table::{Aug, PARAMETERS};
 use crate::data::{Cond, Crop, Dataset, LoadOptions, Resize};
+use crate::ops::device::{DeviceChoice, DeviceKind};
 use crate::train::config::TrainConfig;
 use crate::train::presets::{Cfg, Overrides, train_config};
 
@@ -33,6 +34,8 @@ pub struct Params {
     pub batch_gpu: Option<usize>,
     /// Weight of the R1 penalty; absent: the configuration's.
     pub gamma: Option<f64>,
+    /// Where the training runs.
+    pub device: DeviceChoice,
     /// Seeds weights, latents, order and augmentation.
     pub seed: u64,
     /// Whether every picture is shown mirrored as well.
@@ -63,6 +66,7 @@ impl Default for Params {
             batch: None,
             batch_gpu: None,
             gamma: None,
+            device: DeviceChoice::Auto,
             seed: 0,
             mirror: false,
             aug: Aug::Ada,
@@ -74,15 +78,6 @@ impl Default for Params {
             snap_minutes: 5.0,
         }
     }
-}
-
-/// Where the training runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// The processor.
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda,
 }
 
 /// What [`Params::resolve`] must know beside the parameters.
@@ -97,13 +92,9 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The facts of a set that is trained on by the processor.
-    pub fn on_cpu(dataset: &Dataset) -> Self {
-        Self {
-            device: DeviceKind::Cpu,
-            data_resolution: dataset.resolution(),
-            label_dim: dataset.label_dim(),
-        }
+    /// The facts of a set that is trained on by `device`.
+    pub fn of(dataset: &Dataset, device: DeviceKind) -> Self {
+        Self { device, data_resolution: dataset.resolution(), label_dim: dataset.label_dim() }
     }
 }
 
@@ -314,7 +305,7 @@ mod tests {
     #[test]
     fn what_is_serialized_reads_as_the_same() {
         let json = r##"{"resolution": 32, "cfg": "paper256", "cond": true, "background": "#0a0b0c",
-            "gamma": 0.1, "max_minutes": 2.5, "aug": "noaug", "resize": "box"}"##;
+            "gamma": 0.1, "max_minutes": 2.5, "aug": "noaug", "resize": "box", "device": "cuda"}"##;
         let params = read(json).unwrap();
         assert_eq!(read(&serde_json::to_string(&params).unwrap()), Ok(params));
     }

@@ -10,13 +10,14 @@ use candle_core::Device;
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::memory::{fit_batch_gpu, training_bytes};
+use super::memory::{Room, fit_batch_gpu, training_bytes};
 use super::outputs::Outputs;
-use super::params::{DeviceKind, Facts, Params};
+use super::params::{Facts, Params};
 use super::run::{Run, Setup};
 use super::table::Aug;
 use crate::data::{Asset, Dataset, limits, load, scan};
 use crate::ops::collective::{Member, connect};
+use crate::ops::device::{self, DeviceError, DeviceKind, Opened};
 use crate::train::config::TrainConfig;
 use crate::train::ranks::deal_out;
 
@@ -24,24 +25,35 @@ use crate::train::ranks::deal_out;
 pub struct Start {
     /// What was asked for.
     pub params: Params,
+    /// What it runs on.
+    pub device: Opened,
     /// Set by a signal.
     pub stop: Arc<AtomicBool>,
     /// When the program started.
     pub started: Instant,
 }
 
-/// Says what this machine offers, and what follows from it for the parameters.
-pub fn announce(params: &Params) {
+/// Opens the device, and says what this machine offers and what follows from it for the parameters.
+///
+/// Comes before anything that takes long: a GPU that is paid for and does not work ends a job at
+/// once.
+///
+/// # Errors
+/// Fails if a GPU was asked for that is not there, or if there is one that cannot be used.
+pub fn announce(params: &Params) -> Result<Opened, DeviceError> {
+    let opened = device::open(params.device)?;
     let memory = limits::memory_limit()
         .map_or("unknown".to_owned(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9));
     info!(
-        "stylegan2-c2d {} | no GPU found: CPU, {} threads, memory {memory}",
+        "stylegan2-c2d {} | {}, {} threads, memory {memory}",
         env!("CARGO_PKG_VERSION"),
+        opened.description,
         rayon::current_num_threads(),
     );
-    for notice in params.notices(DeviceKind::Cpu) {
+    for notice in params.notices(opened.kind) {
         info!("{notice}");
     }
+    Ok(opened)
 }
 
 /// Reads the pictures of `assets`.
@@ -49,7 +61,7 @@ pub fn announce(params: &Params) {
 /// # Errors
 /// Fails if there are none, they do not fit into memory, or labels are not as asked for.
 pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
-    let options = start.params.load_options(DeviceKind::Cpu, limits::memory_limit());
+    let options = start.params.load_options(start.device.kind, limits::memory_limit());
     let scanned = scan(assets, &options, &start.stop)?;
     let dataset = load(assets, &options, &scanned, &start.stop)?;
     for line in dataset.report().to_string().lines() {
@@ -63,15 +75,20 @@ pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
 /// # Errors
 /// Fails if the parameters contradict each other.
 pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
-    let mut config = start.params.resolve(&Facts::on_cpu(&dataset))?;
-    let bytes = dataset.num_bytes();
-    let limit = limits::memory_limit();
-    if start.params.batch_gpu.is_none() && fit_batch_gpu(&mut config, bytes, limit) {
+    let kind = start.device.kind;
+    let mut config = start.params.resolve(&Facts::of(&dataset, kind))?;
+    let room = match kind {
+        DeviceKind::Cpu => Room::in_ram(limits::memory_limit(), dataset.num_bytes()),
+        DeviceKind::Cuda => Room::on_gpu(device::free_device_bytes(kind)),
+    };
+    if start.params.batch_gpu.is_none() && fit_batch_gpu(&mut config, room) {
         info!("batch_gpu is {}: less memory, the same batch in more rounds", config.batch_gpu);
     }
-    let members = members(&mut config, &[Device::Cpu], start.params.batch_gpu.is_some())?;
-    announce_training(&config, bytes);
-    if limit.is_some_and(|limit| training_bytes(&config) + bytes > limit) {
+    let is_given = start.params.batch_gpu.is_some();
+    let devices = [vec![start.device.device.clone()], device::others(&start.device)].concat();
+    let members = members(&mut config, &devices, is_given)?;
+    announce_training(&config, kind, dataset.num_bytes());
+    if room.is_too_small_for(&config) {
         warn!(
             "that is more memory than there is; ask for a lower resolution, cfg tiny or batch_gpu"
         );
@@ -87,8 +104,8 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
     Run::new(dataset, &config, setup, members)
 }
 
-/// Connects those of `devices` that can share the work; the first alone, where they cannot be
-/// connected. Fits `batch_gpu` to their number unless it `is_given`.
+/// Connects the devices that can share the work; the first alone, where they cannot be connected.
+/// Fits `batch_gpu` to their number unless it `is_given`.
 fn members(config: &mut TrainConfig, devices: &[Device], is_given: bool) -> Result<Vec<Member>> {
     let mut shared = config.clone();
     let num_ranks = deal_out(&mut shared, devices.len(), is_given);
@@ -112,16 +129,17 @@ fn effective(params: &Params) -> Params {
     Params { aug: Aug::NoAug, mirror: false, ..params.clone() }
 }
 
-fn announce_training(config: &TrainConfig, dataset_bytes: u64) {
+fn announce_training(config: &TrainConfig, device: DeviceKind, dataset_bytes: u64) {
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    let training_bytes = training_bytes(config, device);
+    let memory = match device {
+        DeviceKind::Cpu => format!("memory about {:.1} GB", gb(training_bytes + dataset_bytes)),
+        DeviceKind::Cuda => format!("GPU memory about {:.1} GB", gb(training_bytes)),
+    };
     let res = config.g.img_resolution;
     info!(
-        "training {res}x{res} for {} kimg: batch {}, batch_gpu {}, gamma {:.4}, seed {}, memory about {:.1} GB",
-        config.total_kimg,
-        config.batch,
-        config.batch_gpu,
-        config.r1_gamma,
-        config.seed,
-        (training_bytes(config) + dataset_bytes) as f64 / 1e9,
+        "training {res}x{res} for {} kimg: batch {}, batch_gpu {}, gamma {:.4}, seed {}, {memory}",
+        config.total_kimg, config.batch, config.batch_gpu, config.r1_gamma, config.seed,
     );
 }
 

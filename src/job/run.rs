@@ -13,6 +13,7 @@ use candle_core::Device;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
+use super::fault;
 use super::outputs::{OutputName, Outputs};
 use super::progress::{Progress, Reporter};
 use super::statistics::{History, MIN_MEAN_NIMG, Window};
@@ -21,6 +22,7 @@ use crate::model::weights::{Header, to_bytes};
 use crate::model::{Generator, generator};
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::collective::Member;
+use crate::ops::device::{Fault, classify};
 use crate::sample::{GridLabels, SampleGrid};
 use crate::train::config::TrainConfig;
 use crate::train::phases::Reals;
@@ -132,6 +134,7 @@ impl Run {
         let cancel = Cancel { flag, deadline: self.deadline() };
         let stats = match cancel::scope(cancel.clone(), || self.step()) {
             Ok(stats) => stats,
+            Err(error) if classify(&error) == Fault::DeviceLost => return Err(error.into()),
             Err(_) if cancel.is_due() => return Ok(self.end_early()),
             Err(error) => {
                 if self.ranks.lead().num_steps() > 0
@@ -189,7 +192,7 @@ impl Run {
     fn step(&mut self) -> candle_core::Result<StepStats> {
         let (cur_nimg, batch) = (self.cur_nimg(), self.ranks.lead().config().batch);
         let (img, c) = self.batches.next(cur_nimg, batch, &Device::Cpu)?; // each rank takes its own
-        self.ranks.step(&Reals { img, c }, self.label_pool.as_ref())
+        fault::step(&mut self.ranks, &Reals { img, c }, self.label_pool.as_ref())
     }
 
     /// The end of a step that was abandoned.
@@ -289,6 +292,7 @@ impl Run {
                 self.grid_time = start.elapsed();
                 Ok(Some(picture.to_png()?))
             }
+            Err(error) if classify(&error) == Fault::DeviceLost => Err(error.into()),
             Err(_) if cancel.is_due() => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -56,7 +56,7 @@ pub enum Aug {
 }
 
 /// Every parameter, in the order in which people should meet them.
-pub const PARAMETERS: [Parameter; 15] = [
+pub const PARAMETERS: [Parameter; 16] = [
     Parameter {
         name: "resolution",
         flag: "resolution",
@@ -113,6 +113,15 @@ pub const PARAMETERS: [Parameter; 15] = [
         allowed: "a number from 0 to 1000, or auto",
         doc: "Weight of the R1 penalty; more is calmer and less varied; auto: by the resolution.",
         set: |params, text| set_or_auto(&mut params.gamma, text, |text| real(text, 0.0, 1000.0)),
+    },
+    Parameter {
+        name: "device",
+        flag: "device",
+        kind: Kind::Select,
+        default: "auto",
+        allowed: "auto, cuda or cpu",
+        doc: "Where to train: on a GPU (cuda), on the processor (cpu); auto: a GPU if there is one.",
+        set: |params, text| set(&mut params.device, choice(text)),
     },
     Parameter {
         name: "seed",

@@ -13,7 +13,7 @@ use crate::ops::bias_act::Activation;
 use crate::ops::conv2d_resample::Resample;
 use crate::ops::rng::Rng;
 use crate::ops::upfirdn2d::{Filter, Upfirdn2d};
-use crate::ops::{add_noise, bias_act, modulated_conv2d, upfirdn2d};
+use crate::ops::{add_noise, bias_act, modulated_conv2d, normals, upfirdn2d};
 
 /// Where the noise inputs come from.
 #[derive(Clone, Copy, Debug)]
@@ -169,9 +169,9 @@ impl SynthesisLayer {
                 add_noise(&x, &noise, &self.noise_strength)?
             }
             Noise::Random(rng) => {
-                let draws = rng.normals_of_part(self.layer_idx, n * res * res);
-                let noise = Tensor::from_vec(draws, (n, 1, res, res), x.device())?;
-                add_noise(&x, &noise.to_dtype(x.dtype())?, &self.noise_strength)?
+                let noise =
+                    normals(&rng, self.layer_idx, (n, 1, res, res), (x.dtype(), x.device()))?;
+                add_noise(&x, &noise, &self.noise_strength)?
             }
         };
         bias_act(&x, Some(&self.bias), Activation::LRELU, self.gain, self.clamp)

@@ -10,9 +10,12 @@
 
 use std::cell::RefCell;
 
-use candle_core::{CpuStorage, DType, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use candle_core::{
+    CpuStorage, CudaStorage, DType, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var, bail,
+};
 
 use super::cpu::{Element, adam as kernel, contiguous, contiguous_mut};
+use super::cuda;
 
 /// Constants of the optimizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +34,8 @@ pub struct AdamConfig {
 enum Moments {
     F32(Vec<f32>, Vec<f32>),
     F64(Vec<f64>, Vec<f64>),
+    /// Beside the parameter, on a GPU.
+    Gpu(Tensor, Tensor),
 }
 
 /// Adam with its moments, for a fixed list of parameters.
@@ -50,6 +55,9 @@ impl Adam {
         let moments = |param: &Var| {
             let len = param.elem_count();
             Ok(RefCell::new(match param.dtype() {
+                DType::F32 | DType::F64 if !param.device().is_cpu() => {
+                    Moments::Gpu(param.zeros_like()?, param.zeros_like()?)
+                }
                 DType::F32 => Moments::F32(vec![0.0; len], vec![0.0; len]),
                 DType::F64 => Moments::F64(vec![0.0; len], vec![0.0; len]),
                 other => bail!("adam: expected f32 or f64 parameters, got {other:?}"),
@@ -147,12 +155,33 @@ impl InplaceOp2 for Step<'_> {
             _ => bail!("adam: expected a gradient of the parameter's type"),
         }
     }
+
+    fn cuda_fwd(
+        &self,
+        param: &mut CudaStorage,
+        param_layout: &Layout,
+        grad: &CudaStorage,
+        grad_layout: &Layout,
+    ) -> Result<()> {
+        let moments = self.moments.borrow();
+        let Moments::Gpu(m, v) = &*moments else {
+            bail!("adam: expected moments on the parameter's device");
+        };
+        cuda::launch_mut!(self.name(), (param, param_layout), (grad, grad_layout); gpu => {
+            let ema = match self.ema {
+                Some((ema, beta)) => Some((gpu.tensor(ema)?, beta)),
+                None => None,
+            };
+            let moments = (gpu.tensor(m)?, gpu.tensor(v)?);
+            cuda::adam::step(&gpu, (param, grad), moments, ema, self.rates)
+        })
+    }
 }
 
 impl Step<'_> {
     fn run<T: Element>(&self, p: &mut [T], g: &[T], moments: (&mut [T], &mut [T])) -> Result<()> {
         match self.ema {
-            None => kernel::step(p, g, moments, None, self.rates),
+            None => step(p, g, moments, None, self.rates)?,
             Some((ema, beta)) => {
                 let fused = Fused { step: self, beta, slices: RefCell::new((p, g, moments)) };
                 ema.inplace_op1(&fused)?;
@@ -160,6 +189,29 @@ impl Step<'_> {
         }
         Ok(())
     }
+}
+
+/// One step on the processor.
+#[cfg_attr(
+    not(feature = "emulate-cuda"),
+    expect(clippy::unnecessary_wraps, reason = "an emulated kernel may fail")
+)]
+fn step<T: Element>(
+    p: &mut [T],
+    g: &[T],
+    (m, v): (&mut [T], &mut [T]),
+    ema: Option<(&mut [T], f64)>,
+    rates: Rates,
+) -> Result<()> {
+    cuda::either!(
+        (p, g, m, v);
+        gpu => {
+            let ema = ema.map(|(ema, beta)| (ema.into(), beta));
+            cuda::adam::step(&gpu, (p, g), (m, v), ema, rates)
+        };
+        kernel::step(p, g, (m, v), ema, rates)
+    );
+    Ok(())
 }
 
 /// Parameter, gradient and moments of a step.
@@ -184,8 +236,7 @@ impl<T: Element> InplaceOp1 for Fused<'_, T> {
         if ema.len() != p.len() {
             bail!("adam: expected an average of {} values, got {}", p.len(), ema.len());
         }
-        kernel::step(p, g, (m, v), Some((ema, self.beta)), self.step.rates);
-        Ok(())
+        step(p, g, (m, v), Some((ema, self.beta)), self.step.rates)
     }
 }
 
@@ -209,7 +260,11 @@ impl InplaceOp2 for Blend {
             if ema.len() != p.len() {
                 bail!("ema: expected {} values, got {}", p.len(), ema.len());
             }
-            kernel::blend(ema, p, beta);
+            cuda::either!(
+                (ema, p);
+                gpu => cuda::adam::blend(&gpu, ema, p, beta);
+                kernel::blend(ema, p, beta)
+            );
             Ok(())
         }
         match param {
@@ -223,6 +278,21 @@ impl InplaceOp2 for Blend {
             }
             _ => bail!("ema: expected f32 or f64"),
         }
+    }
+
+    fn cuda_fwd(
+        &self,
+        ema: &mut CudaStorage,
+        ema_layout: &Layout,
+        param: &CudaStorage,
+        param_layout: &Layout,
+    ) -> Result<()> {
+        cuda::launch_mut!(self.name(), (ema, ema_layout), (param, param_layout); gpu => {
+            if ema.len != param.len {
+                bail!("ema: expected {} values, got {}", param.len, ema.len);
+            }
+            cuda::adam::blend(&gpu, ema, param, self.beta)
+        })
     }
 }
 

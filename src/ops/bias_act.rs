@@ -7,12 +7,13 @@
 //!
 //! Reference: the op of the same name in the StyleGAN2-ADA trainer (arXiv:2006.06676).
 
-use std::sync::{Arc, OnceLock};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Storage, Tensor, WithDType, bail,
+};
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-
-use super::cpu::{Element, bias_act as kernel, run};
-use super::{cancel, channel_sum, grad};
+use super::channel_sum::{self, Sums};
+use super::cpu::{bias_act as kernel, run};
+use super::{cancel, cuda, grad};
 
 /// Activation functions, each with the gain that keeps the variance of its input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,7 +122,7 @@ pub fn bias_act(
     }
     let limit = clamp.unwrap_or(f64::INFINITY);
     match act.slope() {
-        Some(slope) if x.device().is_cpu() => {
+        Some(slope) if cuda::has_kernels(x.device()) => {
             let zeros = || Tensor::zeros(c, x.dtype(), x.device());
             let b = b.map_or_else(zeros, Tensor::contiguous)?;
             x.contiguous()?.apply_op2(&b, BiasAct { slope, gain, limit })
@@ -170,8 +171,26 @@ impl CustomOp2 for BiasAct {
     ) -> Result<(CpuStorage, Shape)> {
         cancel::check()?;
         let plane = plane_len(x_layout);
-        let y =
-            run!(self.name(), (x, x_layout), (b, b_layout) => kernel::forward(x, b, plane, *self));
+        let y = run!(self.name(), (x, x_layout), (b, b_layout) => cuda::either!(
+            (x, b);
+            gpu => cuda::bias_act::forward(&gpu, (x, b), plane, *self);
+            kernel::forward(x, b, plane, *self)
+        ));
+        Ok((y, x_layout.shape().clone()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cancel::check()?;
+        let plane = plane_len(x_layout);
+        let y = cuda::launch!(self.name(), (x, x_layout), (b, b_layout); gpu => {
+            cuda::bias_act::forward(&gpu, (x, b), plane, *self)
+        });
         Ok((y, x_layout.shape().clone()))
     }
 
@@ -182,7 +201,7 @@ impl CustomOp2 for BiasAct {
         y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let sums = Arc::new(OnceLock::new());
+        let sums = Sums::default();
         let op = BiasActGrad { act: *self, sums: grad::wants(b).then(|| sums.clone()) };
         let dx = grad::cut(dy).contiguous()?.apply_op2(&y.detach(), op)?;
         let db = grad::wants(b).then(|| channel_sum::with_known_sums(&dx, sums)).transpose()?;
@@ -194,16 +213,13 @@ impl CustomOp2 for BiasAct {
 struct BiasActGrad {
     act: BiasAct,
     /// Receives the sum of `dx` over each channel, from the same pass.
-    sums: Option<Arc<OnceLock<CpuStorage>>>,
+    sums: Option<Sums>,
 }
 
 impl BiasActGrad {
-    fn run<T: Element>(&self, dy: &[T], y: &[T], channels: usize, plane: usize) -> Vec<T> {
-        let (dx, sums) = kernel::backward(dy, y, (channels, plane, self.sums.is_some()), self.act);
-        if let Some(cell) = &self.sums {
-            cell.get_or_init(|| T::to_cpu_storage_owned(sums));
-        }
-        dx
+    /// Channels, elements per image and channel, and whether sums are wanted.
+    fn sizes(&self, layout: &Layout) -> (usize, usize, bool) {
+        (layout.dims()[1], plane_len(layout), self.sums.is_some())
     }
 }
 
@@ -219,9 +235,35 @@ impl CustomOp2 for BiasActGrad {
         y: &CpuStorage,
         y_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (channels, plane) = (y_layout.dims()[1], plane_len(y_layout));
+        let sizes = self.sizes(y_layout);
         let dx = run!(self.name(), (dy, dy_layout), (y, y_layout) => {
-            self.run(dy, y, channels, plane)
+            let (dx, sums) = cuda::either!(
+                (dy, y);
+                gpu => cuda::bias_act::backward(&gpu, (dy, y), sizes, self.act);
+                kernel::backward(dy, y, sizes, self.act)
+            );
+            if let (Some(left), Some(sums)) = (&self.sums, sums) {
+                left.leave(Storage::Cpu(WithDType::to_cpu_storage_owned(sums)));
+            }
+            dx
+        });
+        Ok((dx, y_layout.shape().clone()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        dy: &CudaStorage,
+        dy_layout: &Layout,
+        y: &CudaStorage,
+        y_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let dx = cuda::launch!(self.name(), (dy, dy_layout), (y, y_layout); gpu => {
+            let (dx, sums) =
+                cuda::bias_act::backward(&gpu, (dy, y), self.sizes(y_layout), self.act)?;
+            if let (Some(left), Some(sums)) = (&self.sums, sums) {
+                left.leave(Storage::Cuda(gpu.storage(sums)));
+            }
+            Result::Ok(dx)
         });
         Ok((dx, y_layout.shape().clone()))
     }

@@ -53,7 +53,43 @@ pub(super) fn check() -> Result<()> {
     if CURRENT.with_borrow(Cancel::is_due) {
         bail!("cancelled");
     }
+    #[cfg(test)]
+    faults::check()?;
     Ok(())
+}
+
+/// Errors at chosen ops of this thread, as a GPU would raise them.
+#[cfg(test)]
+pub(crate) mod faults {
+    use super::{RefCell, Result, bail};
+
+    thread_local! {
+        static PLAN: RefCell<(Vec<usize>, &'static str)> = const { RefCell::new((Vec::new(), "")) };
+    }
+
+    /// Lets so many ops pass before each failure with `text`; no numbers end the plan.
+    pub(crate) fn plan(passes: &[usize], text: &'static str) {
+        PLAN.set((passes.iter().rev().copied().collect(), text));
+    }
+
+    /// Whether failures are still to come.
+    pub(crate) fn is_pending() -> bool {
+        PLAN.with_borrow(|(passes, _)| !passes.is_empty())
+    }
+
+    pub(super) fn check() -> Result<()> {
+        PLAN.with_borrow_mut(|(passes, text)| {
+            match passes.last_mut() {
+                None => return Ok(()),
+                Some(0) => passes.pop(),
+                Some(left) => {
+                    *left -= 1;
+                    return Ok(());
+                }
+            };
+            bail!("{text}")
+        })
+    }
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@
 //!
 //! Reference: Karras et al. 2020, arXiv:1912.04958, equation 1.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::cpu::{channel_scale as kernel, run};
-use super::{cancel, grad};
+use super::{cancel, cuda, grad};
 
 /// `x [N, C, H, W] * s [N, C]`, the same factor for every pixel of a plane.
 ///
@@ -21,7 +21,7 @@ pub fn channel_scale(x: &Tensor, s: &Tensor) -> Result<Tensor> {
     if s.dims() != [n, c] {
         bail!("channel_scale: expected factors [{n}, {c}], got {:?}", s.shape());
     }
-    if x.device().is_cpu() {
+    if cuda::has_kernels(x.device()) {
         x.contiguous()?.apply_op2(&s.contiguous()?, Scale)
     } else {
         x.broadcast_mul(&s.reshape((n, c, 1, 1))?)
@@ -30,7 +30,7 @@ pub fn channel_scale(x: &Tensor, s: &Tensor) -> Result<Tensor> {
 
 /// `sum over H, W of a * b`, `[N, C]`, for `a` and `b` `[N, C, H, W]`.
 fn channel_dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if a.device().is_cpu() {
+    if cuda::has_kernels(a.device()) {
         a.contiguous()?.apply_op2(&b.contiguous()?, Dot)
     } else {
         (a * b)?.sum((2, 3))
@@ -54,7 +54,25 @@ impl CustomOp2 for Scale {
         s_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         cancel::check()?;
-        let y = run!(self.name(), (x, x_layout), (s, s_layout) => kernel::scale(x, s));
+        let y = run!(self.name(), (x, x_layout), (s, s_layout) => cuda::either!(
+            (x, s);
+            gpu => cuda::channel_scale::scale(&gpu, x, s);
+            kernel::scale(x, s)
+        ));
+        Ok((y, x_layout.shape().clone()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        s: &CudaStorage,
+        s_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cancel::check()?;
+        let y = cuda::launch!(self.name(), (x, x_layout), (s, s_layout); gpu => {
+            cuda::channel_scale::scale(&gpu, x, s)
+        });
         Ok((y, x_layout.shape().clone()))
     }
 
@@ -84,7 +102,25 @@ impl CustomOp2 for Dot {
         b_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (n, c, h, w) = a_layout.shape().dims4()?;
-        let y = run!(self.name(), (a, a_layout), (b, b_layout) => kernel::dot(a, b, n * c, h * w));
+        let y = run!(self.name(), (a, a_layout), (b, b_layout) => cuda::either!(
+            (a, b);
+            gpu => cuda::channel_scale::dot(&gpu, a, b, (n * c, h * w));
+            kernel::dot(a, b, n * c, h * w)
+        ));
+        Ok((y, (n, c).into()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (n, c, h, w) = a_layout.shape().dims4()?;
+        let y = cuda::launch!(self.name(), (a, a_layout), (b, b_layout); gpu => {
+            cuda::channel_scale::dot(&gpu, a, b, (n * c, h * w))
+        });
         Ok((y, (n, c).into()))
     }
 

@@ -3,11 +3,28 @@
 //! candle's sum over leading dimensions walks memory with a stride; this one does not, and takes
 //! sums that another kernel has already made on its way.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, bail,
+};
 
 use super::grad;
+
+/// Where a kernel leaves the sums that it has made on its way.
+#[derive(Clone, Default)]
+pub(super) struct Sums(Arc<Mutex<Option<Storage>>>);
+
+impl Sums {
+    /// Leaves them, once.
+    pub(super) fn leave(&self, sums: Storage) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sums);
+    }
+
+    fn take(&self) -> Option<Storage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// Sums of `x [N, C, ..]` over everything but C, which the kernel that made `x` has left in
 /// `sums`.
@@ -16,12 +33,12 @@ use super::grad;
 ///
 /// # Errors
 /// Fails if the sums are not there.
-pub(super) fn with_known_sums(x: &Tensor, sums: Arc<OnceLock<CpuStorage>>) -> Result<Tensor> {
+pub(super) fn with_known_sums(x: &Tensor, sums: Sums) -> Result<Tensor> {
     x.apply_op1(ChannelSum { sums })
 }
 
 struct ChannelSum {
-    sums: Arc<OnceLock<CpuStorage>>,
+    sums: Sums,
 }
 
 impl CustomOp1 for ChannelSum {
@@ -30,9 +47,16 @@ impl CustomOp1 for ChannelSum {
     }
 
     fn cpu_fwd(&self, _x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        match self.sums.get() {
-            Some(sums) => Ok((sums.clone(), layout.dims()[1].into())),
-            None => candle_core::bail!("channel-sum: expected the sums of the kernel before it"),
+        match self.sums.take() {
+            Some(Storage::Cpu(sums)) => Ok((sums, layout.dims()[1].into())),
+            _ => bail!("channel-sum: expected the sums of the kernel before it"),
+        }
+    }
+
+    fn cuda_fwd(&self, _x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        match self.sums.take() {
+            Some(Storage::Cuda(sums)) => Ok((sums, layout.dims()[1].into())),
+            _ => bail!("channel-sum: expected the sums of the kernel before it"),
         }
     }
 

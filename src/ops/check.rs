@@ -1,15 +1,14 @@
 //! What every op is checked with: finite differences, its reference path, threads.
 //!
-//! Derivatives are those of `L = sum(r * y + y^2 / 2) + sum(q * y)^2 / 2n` with random `r` and `q`,
-//! and of `h`, the squared norm of L's gradient. The squares keep `h` from being constant where
-//! the op is linear, and let each element's gradient depend on all others, so a second derivative
-//! that was cut off or takes a wrong way cannot pass. All numbers come from the crate's own
-//! generator: a failure repeats.
+//! What is differentiated is said in [`super::selftest`].
 
-use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor};
 
-use super::grad::{grad, grad_with_graph};
-use super::rng::{Rng, Stream};
+use super::grad::grad;
+pub(super) use super::selftest::Draws;
+use super::selftest::{
+    Op, derivatives, difference, larger, loss, sum_of_squares, tensors, to_vars,
+};
 
 /// Distance between the points of a finite difference, in standard deviations of the arguments.
 const STEP: f64 = 3e-4;
@@ -21,72 +20,8 @@ const FINITE_DIFFERENCE: f64 = 1e-8;
 /// hundred roundings of f32, some thousand of f64, where rounding hides no mistake.
 const ROUNDING: [(DType, usize, f64); 2] = [(DType::F32, 1, 1e-5), (DType::F64, 2, 1e-12)];
 
-/// An op as a function of its differentiable arguments.
-pub(super) type Op<'a> = &'a (dyn Fn(&[Tensor]) -> Result<Tensor> + Sync);
-
-/// Sizes and tensors of a test, each draw independent of the others.
-pub(super) struct Draws {
-    seed: u64,
-    count: u64,
-}
-
-impl Draws {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { seed, count: 0 }
-    }
-
-    fn next(&mut self) -> Rng {
-        self.count += 1;
-        Rng::new(self.seed, Stream::Samples, self.count)
-    }
-
-    /// One of `low..=high`.
-    pub(super) fn size(&mut self, low: usize, high: usize) -> usize {
-        low + self.next().below(0, high - low + 1)
-    }
-
-    /// Normally distributed f64.
-    pub(super) fn normals(&mut self, shape: impl Into<Shape>) -> Result<Tensor> {
-        let shape = shape.into();
-        Tensor::from_vec(self.next().normals(shape.elem_count()), shape, &Device::Cpu)
-    }
-}
-
-fn to_vars(args: &[Tensor], dtype: DType) -> Result<Vec<Var>> {
-    args.iter().map(|arg| Var::from_tensor(&arg.to_dtype(dtype)?)).collect()
-}
-
-fn tensors(vars: &[Var]) -> Vec<Tensor> {
-    vars.iter().map(|var| var.as_tensor().clone()).collect()
-}
-
-/// `L` for the output `y` of an op.
-fn loss(y: &Tensor) -> Result<Tensor> {
-    let mut draws = Draws::new(0);
-    let mut random = || draws.normals(y.shape())?.to_dtype(y.dtype());
-    let (r, q) = (random()?, random()?);
-    let coupled = ((q * y)?.sum_all()?.sqr()? / (2 * y.elem_count()) as f64)?;
-    ((r * y)? + (y.sqr()? / 2.0)?)?.sum_all()? + coupled
-}
-
-fn sum_of_squares(tensors: &[Tensor]) -> Result<Tensor> {
-    let squares = tensors.iter().map(|t| t.sqr()?.sum_all()).collect::<Result<Vec<_>>>()?;
-    Tensor::stack(&squares, 0)?.sum_all()
-}
-
 fn scalar(x: &Tensor) -> Result<f64> {
     x.to_dtype(DType::F64)?.to_scalar()
-}
-
-/// `y`, the gradients of `L` and those of `h`.
-fn derivatives(args: &[Tensor], dtype: DType, op: Op) -> Result<[Vec<Tensor>; 3]> {
-    let vars = to_vars(args, dtype)?;
-    let wanted: Vec<&Var> = vars.iter().collect();
-    let y = op(&tensors(&vars))?;
-    let loss = loss(&y)?;
-    let first = grad(&loss, &wanted)?;
-    let h = sum_of_squares(&grad_with_graph(&loss, &wanted)?)?;
-    Ok([vec![y.detach()], first, grad(&h, &wanted)?])
 }
 
 /// Slope of `f` at `args` when the one of `idx` moves along `direction`, by five points.
@@ -106,11 +41,11 @@ fn slope_along(
 /// Errors of the derivatives of `L` and of `h`, relative to the norm of the gradient: the worst of
 /// all arguments, each moved along two random directions.
 fn errors(args: &[Tensor], op: Op) -> Result<[f64; 2]> {
-    let [_, first, second] = derivatives(args, DType::F64, op)?;
+    let [_, first, second] = derivatives(args, (DType::F64, &Device::Cpu), op)?;
     let value = |args: &[Tensor]| scalar(&loss(&op(args)?)?);
     // From gradients without a graph, so that cutting it is checked as well.
     let h = |args: &[Tensor]| {
-        let vars = to_vars(args, DType::F64)?;
+        let vars = to_vars(args, (DType::F64, &Device::Cpu))?;
         let loss = loss(&op(&tensors(&vars))?)?;
         scalar(&sum_of_squares(&grad(&loss, &vars.iter().collect::<Vec<_>>())?)?)
     };
@@ -133,11 +68,6 @@ fn errors(args: &[Tensor], op: Op) -> Result<[f64; 2]> {
     Ok(worst)
 }
 
-/// The maximum, or NaN if there is one: it must not get lost.
-fn larger(a: f64, b: f64) -> f64 {
-    if a > b || a.is_nan() { a } else { b }
-}
-
 /// First and second derivatives of `op` at `args` (f64) against finite differences.
 #[expect(clippy::print_stdout, reason = "errors are shown with --nocapture")]
 pub(super) fn finite_differences(what: &str, args: &[Tensor], op: Op) -> Result<()> {
@@ -147,26 +77,12 @@ pub(super) fn finite_differences(what: &str, args: &[Tensor], op: Op) -> Result<
     Ok(())
 }
 
-/// Largest difference, relative to the largest magnitude expected anywhere.
-fn difference(ours: &[Tensor], expected: &[Tensor]) -> Result<f64> {
-    let mut magnitudes = [0.0; 2];
-    for (ours, expected) in ours.iter().zip(expected) {
-        assert_eq!(ours.shape(), expected.shape());
-        for (magnitude, x) in magnitudes.iter_mut().zip([(ours - expected)?, expected.clone()]) {
-            let values = x.to_dtype(DType::F64)?.abs()?.flatten_all()?.to_vec1()?;
-            *magnitude = values.into_iter().fold(*magnitude, larger);
-        }
-    }
-    let [worst, scale] = magnitudes;
-    Ok(if scale > 0.0 { worst / scale } else { worst })
-}
-
 /// `fused` against `reference` in f32 and f64: values, first derivatives and, in f64, second ones.
 #[expect(clippy::print_stdout, reason = "errors are shown with --nocapture")]
 pub(super) fn same(what: &str, args: &[Tensor], fused: Op, reference: Op) -> Result<()> {
     for (dtype, orders, tolerance) in ROUNDING {
-        let ours = derivatives(args, dtype, fused)?;
-        let expected = derivatives(args, dtype, reference)?;
+        let ours = derivatives(args, (dtype, &Device::Cpu), fused)?;
+        let expected = derivatives(args, (dtype, &Device::Cpu), reference)?;
         for order in 0..=orders {
             let error = difference(&ours[order], &expected[order])?;
             println!("{what}: {dtype:?} order {order} {error:.1e}");
@@ -195,7 +111,7 @@ pub(super) fn same_bits_for_any_threads(
 
 /// As [`same_bits_for_any_threads`], for an op and its derivatives in f32.
 pub(super) fn same_bits(what: &str, args: &[Tensor], op: Op) -> Result<()> {
-    let work = || derivatives(args, DType::F32, op).map(|all| all.concat());
+    let work = || derivatives(args, (DType::F32, &Device::Cpu), op).map(|all| all.concat());
     same_bits_for_any_threads(what, &work)
 }
 
@@ -205,7 +121,7 @@ pub(super) fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
 }
 
 mod tests {
-    use candle_core::{CpuStorage, CustomOp1, Layout};
+    use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
 
     use super::*;
 

@@ -1,20 +1,21 @@
-//! Several ranks that do one step together: a device and a thread each, and sums over all.
+//! Ranks that do one step together, with a device each: where they meet, and sums over all.
 //!
 //! A sum is taken in the order of the ranks, so it has the same bits on every rank and in every
 //! run. Between CPU ranks tensors go by reference; between GPUs NCCL gathers them, and adding up
 //! is ours there too, because the order in which NCCL would do it depends on the machine.
 //!
 //! Before anything is exchanged the ranks meet. No rank waits there for one that will not come:
-//! one that fails, panics or is cancelled in [`on_all`] releases the others, whose work fails
-//! then, and everything after it.
+//! one that is cancelled or gives up releases the others, whose work fails then, and everything
+//! after it.
+//!
+//! Not here: the threads of the ranks (`crew`).
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{mem, thread};
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::cancel;
+use super::cancel::{self, Cancel};
 use super::cuda::Nccl;
 
 /// A rank that waits looks this often whether its work is cancelled.
@@ -89,52 +90,6 @@ pub fn connect(devices: &[Device]) -> Result<Vec<Member>> {
     Ok(ranks.map(member).collect())
 }
 
-/// Runs `work` for every rank at once, on a thread each, inside the caller's [`cancel::scope`].
-///
-/// * `states` - what the ranks own, by rank.
-///
-/// # Errors
-/// With the first failure, if a rank fails or panics; then `members` can do nothing more.
-pub fn on_all<S: Send, T: Send>(
-    members: &[Member],
-    states: &mut [S],
-    work: impl Fn(&Member, &mut S) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    let cancel = cancel::current();
-    let run = |member: &Member, state: &mut S| {
-        let leaving = Leaving(member);
-        let done = cancel::scope(cancel.clone(), || work(member, state))?;
-        // The last meeting brings nothing; who is at another one learns that nobody else will be.
-        member.meeting.meet(member.rank, &[])?;
-        mem::forget(leaving);
-        Ok(done)
-    };
-    let mut results: Vec<Result<T>> = thread::scope(|scope| {
-        let ranks = members.iter().zip(states);
-        let threads: Vec<_> =
-            ranks.map(|(member, state)| scope.spawn(|| run(member, state))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| panicked())).collect()
-    });
-    let first = members.first().and_then(|member| member.meeting.lock().gave_up);
-    if let Some(rank) = first.filter(|rank| *rank < results.len()) {
-        results.swap(0, rank);
-    }
-    results.into_iter().collect()
-}
-
-fn panicked<T>() -> Result<T> {
-    bail!("a rank panicked")
-}
-
-/// Releases the others when a rank's work ends before its time, by an error or a panic.
-struct Leaving<'a>(&'a Member);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.0.give_up();
-    }
-}
-
 impl Member {
     /// Number of this rank, from 0.
     pub fn rank(&self) -> usize {
@@ -179,11 +134,26 @@ impl Member {
         Ok(())
     }
 
-    fn give_up(&self) {
+    /// Waits for the others without an exchange, whether cancelled or not.
+    ///
+    /// # Errors
+    /// Fails if one of them gives up.
+    pub(super) fn meet(&self) -> Result<()> {
+        cancel::scope(Cancel::default(), || self.meeting.meet(self.rank, &[]))?;
+        Ok(())
+    }
+
+    /// Releases the others, whose work fails then.
+    pub(super) fn give_up(&self) {
         self.meeting.give_up(&mut self.meeting.lock(), self.rank);
         if let Link::Nccl(nccl) = &self.link {
             nccl.abort();
         }
+    }
+
+    /// The rank that gave up first.
+    pub(super) fn who_gave_up(&self) -> Option<usize> {
+        self.meeting.lock().gave_up
     }
 }
 
@@ -214,7 +184,7 @@ impl Meeting {
         state.num_to_see -= 1;
         // What was brought is not kept longer than needed: it is as much as the networks.
         let seen_by_all = state.num_to_see == 0;
-        Ok(if seen_by_all { mem::take(&mut state.all) } else { Arc::clone(&state.all) })
+        Ok(if seen_by_all { std::mem::take(&mut state.all) } else { Arc::clone(&state.all) })
     }
 
     fn give_up(&self, state: &mut State, rank: usize) {
@@ -225,95 +195,5 @@ impl Meeting {
     /// The state; a panic elsewhere leaves it whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use candle_core::DType;
-
-    use super::*;
-    use crate::ops::cancel::Cancel;
-
-    fn members(num_ranks: usize) -> Vec<Member> {
-        connect(&vec![Device::Cpu; num_ranks]).unwrap()
-    }
-
-    fn sum(member: &Member, value: f32) -> Result<f32> {
-        let mut tensors = [Tensor::new(value, member.device())?];
-        member.all_reduce_sum(&mut tensors)?;
-        tensors[0].to_scalar()
-    }
-
-    /// What a failure says, by the work of three ranks.
-    fn failure(members: &[Member], work: impl Fn(&Member) -> Result<f32> + Sync) -> String {
-        on_all(members, &mut [(); 3], |member, ()| work(member)).unwrap_err().to_string()
-    }
-
-    /// (1 + 1e8) - 1e8 is 0 in f32, in any other order 1.
-    #[test]
-    fn sums_are_taken_in_the_order_of_the_ranks_again_and_again() -> Result<()> {
-        let mut values = [1f32, 1e8, -1e8];
-        let sums = on_all(&members(3), &mut values, |member, value| {
-            (0..200).map(|_| sum(member, *value)).collect::<Result<Vec<_>>>()
-        })?;
-        assert_eq!(sums, vec![vec![0.0; 200]; 3]);
-        Ok(())
-    }
-
-    #[test]
-    fn a_rank_that_fails_or_panics_releases_the_others() {
-        let fails = |member: &Member| match member.rank() {
-            1 => bail!("no memory"),
-            _ => sum(member, 1.0),
-        };
-        let panics = |member: &Member| match member.rank() {
-            2 => panic!("on purpose"),
-            _ => sum(member, 1.0),
-        };
-        let once = members(3);
-        assert!(failure(&once, fails).starts_with("no memory"));
-        assert!(failure(&once, |member| sum(member, 1.0)).contains("rank 1 gave up"));
-        assert!(failure(&members(3), panics).starts_with("a rank panicked"));
-    }
-
-    #[test]
-    fn ranks_that_come_to_different_meetings_fail() {
-        let leaves = |member: &Member| if member.rank() == 0 { Ok(0.0) } else { sum(member, 1.0) };
-        assert!(failure(&members(3), leaves).contains("expected the same shapes"));
-        let differs = |member: &Member| {
-            member.all_reduce_sum(&mut [Tensor::zeros(
-                1 + member.rank(),
-                DType::F32,
-                &Device::Cpu,
-            )?])?;
-            Ok(0.0)
-        };
-        assert!(failure(&members(3), differs).contains("expected the same shapes"));
-    }
-
-    /// Rank 0 never asks whether it is cancelled, so only the meeting can tell the others.
-    #[test]
-    fn a_rank_that_waits_is_cancelled() {
-        let flag = Arc::new(AtomicBool::new(false));
-        let cancel = Cancel { flag: Some(Arc::clone(&flag)), deadline: None };
-        let others_are_back = Condvar::new();
-        let num_back = Mutex::new(0);
-        let work = |member: &Member| {
-            if member.rank() == 0 {
-                flag.store(true, Ordering::Relaxed);
-                let back = num_back.lock().unwrap();
-                drop(others_are_back.wait_while(back, |back| *back < 2).unwrap());
-                return Ok(0.0);
-            }
-            let result = sum(member, 1.0);
-            *num_back.lock().unwrap() += 1;
-            others_are_back.notify_all();
-            result
-        };
-        let failure = cancel::scope(cancel, || failure(&members(3), work));
-        assert!(failure.starts_with("cancelled"), "{failure}");
     }
 }

@@ -9,10 +9,10 @@
 //!
 //! Reference: Chellapilla et al. 2006 (im2col + GEMM).
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::cpu::{Element, conv2d as kernel, run};
-use super::{cancel, grad};
+use super::{cancel, cuda, grad};
 
 /// Sizes and constants of a convolution `x [N, C, H, W] * w [O, C, kh, kw] -> y [N, O, oh, ow]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,8 +53,8 @@ impl Geometry {
 }
 
 /// Which of the three an op computes, and from which two it does so.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
     /// `(x, w) -> y`
     Forward,
     /// `(dy, w) -> dx`
@@ -118,7 +118,7 @@ pub fn conv_transpose2d(
 }
 
 fn apply(a: &Tensor, b: &Tensor, op: Conv2d) -> Result<Tensor> {
-    if a.device().is_cpu() {
+    if cuda::has_convolutions(a.device()) {
         a.contiguous()?.apply_op2(&b.contiguous()?, op)
     } else {
         op.reference(a, b)
@@ -140,34 +140,56 @@ impl Conv2d {
         }
     }
 
-    /// The same in candle's own convolutions.
+    /// The same in plain candle ops: for each tap of the kernel one matrix product.
     fn reference(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let g = &self.geometry;
+        let taps = (0..g.kh).flat_map(|ky| (0..g.kw).map(move |kx| (ky, kx)));
+        let plane = g.oh() * g.ow();
         let y = match self.kind {
             Kind::Forward => {
-                // What no patch covers is cropped: candle's gradient takes it to be the same along
-                // both axes.
-                let (rows, cols) = ((g.oh() - 1) * g.stride + g.kh, (g.ow() - 1) * g.stride + g.kw);
-                let p = g.padding;
-                let x = a.pad_with_zeros(2, p, p)?.pad_with_zeros(3, p, p)?;
-                let x = x.narrow(2, 0, rows)?.narrow(3, 0, cols)?.contiguous()?;
-                x.conv2d(b, 0, g.stride, 1, 1)?
+                let x = pad(a, g.padding)?;
+                let products = taps.map(|tap| {
+                    let x = self.seen_by(tap, &x)?.reshape((g.n, g.c, plane))?;
+                    let w = weights_of(tap, b)?.broadcast_left(g.n)?; // [N, O, C]
+                    w.contiguous()?.matmul(&x)
+                });
+                sum_of(products)?.reshape((g.n, g.o, g.oh(), g.ow()))?
             }
             Kind::GradInput => {
-                let full = a.conv_transpose2d(b, 0, 0, g.stride, 1)?; // [N, C, <= H + 2 padding, ..]
-                let bottom = (g.h + 2 * g.padding).saturating_sub(full.dim(2)?);
-                let right = (g.w + 2 * g.padding).saturating_sub(full.dim(3)?);
-                let full = full.pad_with_zeros(2, 0, bottom)?.pad_with_zeros(3, 0, right)?;
-                full.narrow(2, g.padding, g.h)?.narrow(3, g.padding, g.w)?
+                let dy = a.reshape((g.n, g.o, plane))?.contiguous()?;
+                let products = taps.map(|tap| {
+                    let w = weights_of(tap, b)?.t()?.broadcast_left(g.n)?; // [N, C, O]
+                    let dx = w.contiguous()?.matmul(&dy)?.reshape((g.n, g.c, g.oh(), g.ow()))?;
+                    self.put_where_seen(tap, &dx)
+                });
+                let dx = sum_of(products)?; // [N, C, H + 2 padding, ..]
+                dx.narrow(2, g.padding, g.h)?.narrow(3, g.padding, g.w)?
             }
             Kind::GradWeight => {
-                let x = a.transpose(0, 1)?.contiguous()?; // [C, N, H, W]
-                let dy = b.transpose(0, 1)?.contiguous()?; // [O, N, oh, ow]
-                let dw = x.conv2d(&dy, g.padding, 1, g.stride, 1)?; // [C, O, >= kh, >= kw]
-                dw.narrow(2, 0, g.kh)?.narrow(3, 0, g.kw)?.transpose(0, 1)?
+                let x = pad(a, g.padding)?;
+                let flat = |y: &Tensor, channels: usize| {
+                    y.transpose(0, 1)?.reshape((channels, g.n * plane))?.contiguous()
+                };
+                let dy = flat(b, g.o)?;
+                let dw = taps.map(|tap| dy.matmul(&flat(&self.seen_by(tap, &x)?, g.c)?.t()?));
+                let dw = Tensor::stack(&dw.collect::<Result<Vec<_>>>()?, 2)?; // [O, C, kh kw]
+                dw.reshape((g.o, g.c, g.kh, g.kw))?
             }
         };
         y.contiguous()? * g.gain
+    }
+
+    /// The pixels of the padded `x` that meet a tap: `[N, C, oh, ow]`.
+    fn seen_by(&self, (ky, kx): (usize, usize), x: &Tensor) -> Result<Tensor> {
+        let g = &self.geometry;
+        every(&every(x, 2, (ky, g.stride, g.oh()))?, 3, (kx, g.stride, g.ow()))
+    }
+
+    /// The adjoint of `seen_by`: `[N, C, H + 2 padding, ..]`, zero elsewhere.
+    fn put_where_seen(&self, (ky, kx): (usize, usize), x: &Tensor) -> Result<Tensor> {
+        let g = &self.geometry;
+        let (h, w) = (g.h + 2 * g.padding, g.w + 2 * g.padding);
+        spread(&spread(x, 2, (ky, g.stride, h))?, 3, (kx, g.stride, w))
     }
 
     fn run<T: Element>(&self, a: &[T], b: &[T]) -> Vec<T> {
@@ -177,6 +199,43 @@ impl Conv2d {
             Kind::GradWeight => kernel::grad_weight(a, b, &self.geometry),
         }
     }
+}
+
+/// The weights of one tap, `[O, C]`.
+fn weights_of((ky, kx): (usize, usize), w: &Tensor) -> Result<Tensor> {
+    w.narrow(2, ky, 1)?.narrow(3, kx, 1)?.squeeze(3)?.squeeze(2)
+}
+
+fn sum_of(mut terms: impl Iterator<Item = Result<Tensor>>) -> Result<Tensor> {
+    let Some(first) = terms.next() else { bail!("conv2d: expected a kernel of at least 1x1") };
+    terms.try_fold(first?, |sum, term| sum + term?)
+}
+
+fn pad(x: &Tensor, padding: usize) -> Result<Tensor> {
+    x.pad_with_zeros(2, padding, padding)?.pad_with_zeros(3, padding, padding)
+}
+
+/// `count` entries along `dim`, `step` apart, from `first` on.
+fn every(x: &Tensor, dim: usize, (first, step, count): (usize, usize, usize)) -> Result<Tensor> {
+    if step == 1 {
+        return x.narrow(dim, first, count);
+    }
+    let idx = (0..count).map(|i| (first + i * step) as u32);
+    x.contiguous()?.index_select(&Tensor::from_iter(idx, x.device())?, dim)
+}
+
+/// The adjoint of [`every`]: `len` entries along `dim`, zero but for those.
+fn spread(x: &Tensor, dim: usize, (first, step, len): (usize, usize, usize)) -> Result<Tensor> {
+    let count = x.dim(dim)?;
+    let x = if step == 1 {
+        x.clone()
+    } else {
+        let mut dims = x.dims().to_vec();
+        dims[dim] = count * step;
+        x.unsqueeze(dim + 1)?.pad_with_zeros(dim + 1, 0, step - 1)?.reshape(dims)?
+    };
+    let x = x.narrow(dim, 0, x.dim(dim)?.min(len - first))?;
+    x.pad_with_zeros(dim, first, len - first - x.dim(dim)?)
 }
 
 impl CustomOp2 for Conv2d {
@@ -197,6 +256,18 @@ impl CustomOp2 for Conv2d {
     ) -> Result<(CpuStorage, Shape)> {
         cancel::check()?;
         let y = run!(self.name(), (a, a_layout), (b, b_layout) => self.run(a, b));
+        Ok((y, self.out_shape().into()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        a: &CudaStorage,
+        a_layout: &Layout,
+        b: &CudaStorage,
+        b_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cancel::check()?;
+        let y = cuda::conv2d(self.kind, &self.geometry, (a, a_layout), (b, b_layout))?;
         Ok((y, self.out_shape().into()))
     }
 

@@ -4,8 +4,9 @@
 //! thing in plain candle ops (`reference`): the oracle in tests, and the path taken on a device
 //! that has no kernel. A kernel changes speed, never results. Images are `[N, C, H, W]`.
 //!
-//! Kernels exist for f32 and f64 on the CPU (`cpu/`). Their backward passes are members of the
-//! same family of ops, so any order of derivative works; [`mod@grad`] is the only door to it.
+//! Kernels exist for f32 and f64 on the CPU (`cpu/`) and, with the feature `cuda`, for these and
+//! 16-bit types on GPUs (`cuda/`). Their backward passes are members of the same family of ops, so
+//! any order of derivative works; [`mod@grad`] is the only door to it.
 //!
 //! Not here: networks, optimizer schedules, anything that knows what an image shows.
 
@@ -20,11 +21,17 @@ pub mod collective;
 pub mod conv2d;
 pub mod conv2d_resample;
 mod cpu;
-mod cuda;
+pub mod crew;
+pub mod cuda;
+pub mod device;
+mod driver;
 pub mod grad;
+pub mod guard;
 pub mod modulated_conv2d;
 pub mod noise;
+mod normals;
 pub mod rng;
+pub mod selftest;
 pub mod upfirdn2d;
 
 pub use bias_act::bias_act;
@@ -35,4 +42,5 @@ pub use cpu::raise_allocator_thresholds;
 pub use grad::{grad, grad_with_graph};
 pub use modulated_conv2d::modulated_conv2d;
 pub use noise::add_noise;
+pub use normals::normals;
 pub use upfirdn2d::upfirdn2d;

@@ -6,10 +6,12 @@
 //! Reference: Karras et al. 2019, arXiv:1812.04948, section 2; one strength per layer since
 //! arXiv:1912.04958.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
+};
 
 use super::cpu::{noise as kernel, run};
-use super::{cancel, grad};
+use super::{cancel, cuda, grad};
 
 /// `x [N, C, H, W] + strength [] * noise [N or 1, 1, H, W]`.
 ///
@@ -28,7 +30,7 @@ pub fn add_noise(x: &Tensor, noise: &Tensor, strength: &Tensor) -> Result<Tensor
         );
     }
     let noise = noise.detach();
-    if x.device().is_cpu() {
+    if cuda::has_kernels(x.device()) {
         x.contiguous()?.apply_op3(&noise.contiguous()?, strength, AddNoise)
     } else {
         reference(x, &noise, strength)
@@ -48,6 +50,12 @@ fn spread(strength: &Tensor, noise: &Tensor, shape: &Shape) -> Result<Tensor> {
 /// `sum dy * noise`, a scalar.
 fn dot(dy: &Tensor, noise: &Tensor) -> Result<Tensor> {
     dy.contiguous()?.apply_op2(noise, Dot)
+}
+
+/// Images, channels, pixels.
+fn sizes(shape: &Shape) -> Result<(usize, usize, usize)> {
+    let (n, channels, h, w) = shape.dims4()?;
+    Ok((n, channels, h * w))
 }
 
 struct AddNoise;
@@ -73,10 +81,32 @@ impl CustomOp3 for AddNoise {
         strength_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         cancel::check()?;
-        let (_, channels, h, w) = x_layout.shape().dims4()?;
+        let sizes = sizes(x_layout.shape())?;
         let y = run!(self.name(), (x, x_layout), (noise, noise_layout), (strength, strength_layout) => {
-            kernel::add(x, noise, (channels, h * w), strength[0])
+            cuda::either!(
+                (x, noise, strength);
+                gpu => cuda::noise::add(&gpu, Some(x), (noise, strength), sizes);
+                kernel::add(x, noise, (sizes.1, sizes.2), strength[0])
+            )
         });
+        Ok((y, x_layout.shape().clone()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        noise: &CudaStorage,
+        noise_layout: &Layout,
+        strength: &CudaStorage,
+        strength_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cancel::check()?;
+        let sizes = sizes(x_layout.shape())?;
+        let y = cuda::launch!(
+            self.name(), (x, x_layout), (noise, noise_layout), (strength, strength_layout);
+            gpu => cuda::noise::add(&gpu, Some(x), (noise, strength), sizes)
+        );
         Ok((y, x_layout.shape().clone()))
     }
 
@@ -106,11 +136,29 @@ impl CustomOp2 for Spread {
         noise: &CpuStorage,
         noise_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (n, channels, h, w) = self.shape.dims4()?;
-        let sizes = (n, channels, h * w);
+        let sizes = sizes(&self.shape)?;
         let y = run!(self.name(), (strength, strength_layout), (noise, noise_layout) => {
-            kernel::spread(strength[0], noise, sizes)
+            cuda::either!(
+                (strength, noise);
+                gpu => cuda::noise::add(&gpu, None, (noise, strength), sizes);
+                kernel::spread(strength[0], noise, sizes)
+            )
         });
+        Ok((y, self.shape.clone()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        strength: &CudaStorage,
+        strength_layout: &Layout,
+        noise: &CudaStorage,
+        noise_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let sizes = sizes(&self.shape)?;
+        let y = cuda::launch!(
+            self.name(), (strength, strength_layout), (noise, noise_layout);
+            gpu => cuda::noise::add(&gpu, None, (noise, strength), sizes)
+        );
         Ok((y, self.shape.clone()))
     }
 
@@ -138,8 +186,24 @@ impl CustomOp2 for Dot {
         noise_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (_, channels, h, w) = dy_layout.shape().dims4()?;
-        let y = run!(self.name(), (dy, dy_layout), (noise, noise_layout) => {
+        let y = run!(self.name(), (dy, dy_layout), (noise, noise_layout) => cuda::either!(
+            (dy, noise);
+            gpu => cuda::noise::dot(&gpu, dy, noise, (channels, h * w));
             vec![kernel::dot(dy, noise, (channels, h * w))]
+        ));
+        Ok((y, ().into()))
+    }
+
+    fn cuda_fwd(
+        &self,
+        dy: &CudaStorage,
+        dy_layout: &Layout,
+        noise: &CudaStorage,
+        noise_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (_, channels, h, w) = dy_layout.shape().dims4()?;
+        let y = cuda::launch!(self.name(), (dy, dy_layout), (noise, noise_layout); gpu => {
+            cuda::noise::dot(&gpu, dy, noise, (channels, h * w))
         });
         Ok((y, ().into()))
     }

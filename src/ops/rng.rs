@@ -34,9 +34,9 @@ pub enum Stream {
 /// The draws of one stream at one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Rng {
-    key: [u32; 2],
-    step: u64,
-    stream: Stream,
+    pub(super) key: [u32; 2],
+    pub(super) step: u64,
+    pub(super) stream: Stream,
 }
 
 impl Rng {
@@ -90,7 +90,7 @@ impl Rng {
     }
 }
 
-fn split(value: u64) -> [u32; 2] {
+pub(super) fn split(value: u64) -> [u32; 2] {
     [value as u32, (value >> 32) as u32]
 }
 

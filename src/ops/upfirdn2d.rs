@@ -8,10 +8,10 @@
 //!
 //! Reference: Karras et al. 2020, arXiv:1912.04958; `scipy.signal.upfirdn` for one axis.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::cpu::{run, upfirdn2d as kernel};
-use super::{cancel, grad};
+use super::{cancel, cuda, grad};
 
 /// A FIR filter as a sum of separable ones: term i is the outer product of its column taps and
 /// its row taps. A separable filter has one term, any other one term per row.
@@ -164,6 +164,13 @@ impl Upfirdn2d {
         Ok((oh as usize, ow as usize))
     }
 
+    /// The sizes of all planes, and the result's shape.
+    fn planes(&self, layout: &Layout) -> Result<(kernel::Planes, Shape)> {
+        let (n, c, h, w) = layout.shape().dims4()?;
+        let (oh, ow) = self.out_dims(h, w)?;
+        Ok((kernel::Planes { count: n * c, h, w, oh, ow }, (n, c, oh, ow).into()))
+    }
+
     /// The same in plain candle ops: zeros by padding, the filter as a convolution.
     fn reference(&self, x: &Tensor) -> Result<Tensor> {
         let (n, c, h, w) = x.dims4()?;
@@ -207,7 +214,11 @@ fn every(x: &Tensor, dim: usize, step: usize, count: usize) -> Result<Tensor> {
 pub fn upfirdn2d(x: &Tensor, op: &Upfirdn2d) -> Result<Tensor> {
     let (_, _, h, w) = x.dims4()?;
     op.out_dims(h, w)?;
-    if x.device().is_cpu() { x.contiguous()?.apply_op1(op.clone()) } else { op.reference(x) }
+    if cuda::has_kernels(x.device()) {
+        x.contiguous()?.apply_op1(op.clone())
+    } else {
+        op.reference(x)
+    }
 }
 
 impl CustomOp1 for Upfirdn2d {
@@ -217,12 +228,24 @@ impl CustomOp1 for Upfirdn2d {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         cancel::check()?;
-        let (n, c, h, w) = layout.shape().dims4()?;
-        let (oh, ow) = self.out_dims(h, w)?;
-        let planes = kernel::Planes { count: n * c, h, w, oh, ow };
+        let (planes, shape) = self.planes(layout)?;
         let (terms, axes) = (&self.filter.terms, (&self.y, &self.x));
-        let y = run!(self.name(), (x, layout) => kernel::apply(x, planes, terms, axes, self.gain));
-        Ok((y, (n, c, oh, ow).into()))
+        let y = run!(self.name(), (x, layout) => cuda::either!(
+            (x);
+            gpu => cuda::upfirdn2d::apply(&gpu, x, planes, (&self.filter.values(), self.filter.size()), axes, self.gain);
+            kernel::apply(x, planes, terms, axes, self.gain)
+        ));
+        Ok((y, shape))
+    }
+
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cancel::check()?;
+        let (planes, shape) = self.planes(layout)?;
+        let axes = (&self.y, &self.x);
+        let y = cuda::launch!(self.name(), (x, layout); gpu => {
+            cuda::upfirdn2d::apply(&gpu, x, planes, (&self.filter.values(), self.filter.size()), axes, self.gain)
+        });
+        Ok((y, shape))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::config::TrainConfig;
 use super::phases::{Draw, Reals};
 use crate::model::Noise;
+use crate::ops::normals;
 use crate::ops::rng::{Rng, Stream};
 
 /// The phases, in their order within a step.
@@ -128,8 +129,7 @@ impl Step<'_> {
     fn pl_noise(&self, n: usize) -> Result<Tensor> {
         let (channels, res) = (self.config.g.img_channels, self.config.g.img_resolution);
         let rng = Rng::new(self.config.seed, Stream::PathLength, self.num_steps);
-        let draws = rng.normals_of_part(self.round, n * channels * res * res);
-        self.part.take(&Tensor::from_vec(draws, (n, channels, res, res), &Device::Cpu)?)
+        normals(&rng, self.round, (n, channels, res, res), (self.part.dtype, self.part.device))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod loss;
 pub mod phases;
 pub mod presets;
 pub mod ranks;
+pub mod selftest;
 pub mod trainer;
 
 pub use ranks::Ranks;

@@ -124,6 +124,13 @@ pub fn set_batch_gpu(config: &mut TrainConfig, batch_gpu: usize) {
         config.d.mbstd_group_size.map(|group_size| largest_divisor(batch_gpu, group_size));
 }
 
+/// At most half of `batch_gpu` that divides the batch and keeps the mini-batch std group whole.
+pub fn smaller_batch_gpu(config: &TrainConfig) -> Option<usize> {
+    let group_size = config.d.mbstd_group_size.unwrap_or(1).max(1);
+    let fits = |n: &usize| config.batch.is_multiple_of(*n) && n.is_multiple_of(group_size);
+    (1..=config.batch_gpu / 2).rev().find(fits)
+}
+
 /// The largest divisor of `n` that is at most `at_most`; 1 if `at_most` is 0.
 pub fn largest_divisor(n: usize, at_most: usize) -> usize {
     (1..=at_most.min(n)).rev().find(|divisor| n.is_multiple_of(*divisor)).unwrap_or(1)
@@ -280,6 +287,25 @@ mod tests {
             let config = train_config(Cfg::Auto, 64, 0, &overrides);
             assert_eq!(config.d.mbstd_group_size, Some(group_size), "batch_gpu {batch_gpu}");
         }
+    }
+
+    #[test]
+    fn a_smaller_batch_gpu_keeps_the_group() {
+        let smaller = |batch: usize| {
+            let overrides = Overrides { batch: Some(batch), ..Overrides::default() };
+            let mut config = train_config(Cfg::Tiny, 64, 0, &overrides);
+            let next = || {
+                let smaller = smaller_batch_gpu(&config)?;
+                set_batch_gpu(&mut config, smaller);
+                Some(config.batch_gpu)
+            };
+            std::iter::from_fn(next).collect::<Vec<_>>()
+        };
+        assert_eq!(smaller(16), [8, 4]);
+        assert_eq!(smaller(24), [12, 4]);
+        assert_eq!(smaller(4), [0; 0]);
+        assert_eq!(smaller(6), [3]); // in groups of 3
+        assert_eq!(smaller(7), [1]); // without groups
     }
 
     #[test]

@@ -9,22 +9,23 @@
 //! Where each rank has one round, ranks on CPUs give the bits of one rank that does all rounds;
 //! else the sum of gradients is rounded in another order.
 //!
-//! Not here: how ranks reach each other (`ops::collective`).
+//! Not here: how ranks reach each other (`ops::collective`), and their threads (`ops::crew`).
 
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::config::TrainConfig;
 use super::phases::{Networks, Reals, add_to, moved_pl_mean};
-use super::presets::{largest_divisor, set_batch_gpu};
+use super::presets::{largest_divisor, set_batch_gpu, smaller_batch_gpu};
 use super::trainer::{StepStats, Trainer};
-use crate::ops::collective::{Member, on_all};
+use crate::ops::collective::Member;
+use crate::ops::crew::Crew;
 
 /// Images that a round should have: with one alone, D sees no variety within its batch.
 const MIN_ROUND: usize = 2;
 
 /// A training run on one device or several.
 pub struct Ranks {
-    members: Vec<Member>,
+    crew: Crew,
     /// The replicas, by rank; never empty.
     trainers: Vec<Trainer>,
 }
@@ -66,7 +67,7 @@ impl Ranks {
             Ok(trainer)
         });
         let trainers = trainers.collect::<Result<_>>()?;
-        Ok(Self { members, trainers })
+        Ok(Self { crew: Crew::new(members)?, trainers })
     }
 
     /// The replica of rank 0, which stands for all.
@@ -84,6 +85,37 @@ impl Ranks {
         &self.trainers
     }
 
+    /// Lets a step that failed for want of memory go on in smaller rounds on every rank, and says how
+    /// many images they have; `None` if that cannot be.
+    ///
+    /// The caller calls [`Ranks::step`] again, with the same images. Ranks that failed together were
+    /// in the same phase, since each ends with an exchange.
+    ///
+    /// # Errors
+    /// Fails if the devices cannot be connected again.
+    pub fn lower_batch_gpu(&mut self) -> Result<Option<usize>> {
+        let config = self.lead().config();
+        let phase = self.lead().phase_to_repeat();
+        let agree = |trainer: &Trainer| phase.is_some() && trainer.phase_to_repeat() == phase;
+        let fits = smaller_batch_gpu(config).is_some_and(|batch_gpu| {
+            (config.batch / batch_gpu).is_multiple_of(self.trainers.len())
+        });
+        if !fits || !self.trainers.iter().all(agree) {
+            return Ok(None);
+        }
+        if self.trainers.len() > 1 {
+            self.crew.reconnect()?;
+        }
+        let mut batch_gpu = None;
+        for (trainer, member) in self.trainers.iter_mut().zip(self.crew.members()) {
+            batch_gpu = trainer.lower_batch_gpu();
+            trainer.member = (member.num_ranks() > 1).then(|| member.clone());
+            // what the failed phase held goes back to where every library takes from
+            trainer.device().synchronize()?;
+        }
+        Ok(batch_gpu)
+    }
+
     /// One step: its random inputs, and every phase that is due.
     ///
     /// * `reals` - the `batch` images of the step, on any device.
@@ -92,16 +124,19 @@ impl Ranks {
     /// # Errors
     /// As [`Trainer::step`], if any rank fails.
     pub fn step(&mut self, reals: &Reals, label_pool: Option<&Tensor>) -> Result<StepStats> {
-        let step = |trainer: &mut Trainer| {
-            let rounds = trainer.draw(reals, label_pool)?;
-            trainer.step(&rounds)
-        };
         if let [alone] = self.trainers.as_mut_slice() {
-            return step(alone);
+            return step(alone, reals, label_pool);
         }
-        let stats = on_all(&self.members, &mut self.trainers, |_, trainer| step(trainer))?;
-        Ok(stats[0])
+        let (reals, label_pool) = (reals.clone(), label_pool.cloned());
+        let work =
+            move |_: &Member, trainer: &mut Trainer| step(trainer, &reals, label_pool.as_ref());
+        Ok(self.crew.on_all(&mut self.trainers, work)?[0])
     }
+}
+
+fn step(trainer: &mut Trainer, reals: &Reals, label_pool: Option<&Tensor>) -> Result<StepStats> {
+    let rounds = trainer.draw(reals, label_pool)?;
+    trainer.step(&rounds)
 }
 
 /// How many of `available` devices can share the work, each with rounds of its own; lowers

@@ -13,6 +13,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use super::config::TrainConfig;
 use super::draws::{Part, Phase, Round, draw_rounds};
 use super::phases::{Networks, Reals};
+use super::presets::smaller_batch_gpu;
 use super::ranks::{Total, mean, pl_means, stats_of_all};
 use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
@@ -22,6 +23,9 @@ use crate::ops::collective::Member;
 pub const G_REG_INTERVAL: u64 = 4;
 /// Steps from one R1 regularisation to the next.
 pub const D_REG_INTERVAL: u64 = 16;
+
+/// The order of a step.
+const PHASES: [Phase; 4] = [Phase::Gmain, Phase::Greg, Phase::Dmain, Phase::Dreg];
 
 /// What a step found: means over its images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -57,8 +61,22 @@ pub struct Trainer {
     pl_mean: f64,
     num_steps: u64,
     cur_nimg: u64,
+    running: Running,
+    /// Factor on summed gradients: 1, or less since rounds became smaller and so more.
+    grad_gain: f64,
     /// This rank among those that share the rounds; absent: all rounds are done here.
     pub(super) member: Option<Member>,
+}
+
+/// Where a step is; between steps it is at its start.
+#[derive(Default)]
+struct Running {
+    /// Phases that have been run, or skipped.
+    num_phases: usize,
+    /// What they found.
+    stats: StepStats,
+    /// Whether the present phase has begun to move weights.
+    moves: bool,
 }
 
 impl Trainer {
@@ -97,6 +115,8 @@ impl Trainer {
             pl_mean: 0.0,
             num_steps: 0,
             cur_nimg: 0,
+            running: Running::default(),
+            grad_gain: 1.0,
             member: None,
         })
     }
@@ -166,18 +186,27 @@ impl Trainer {
     ///
     /// # Errors
     /// Fails if an op does, or is cancelled; then the step has not happened as far as
-    /// [`Trainer::g_ema`] and the counters are concerned, and the run should end.
+    /// [`Trainer::g_ema`] and the counters are concerned, and the run should end, unless
+    /// [`super::Ranks::lower_batch_gpu`] lets it go on.
     pub fn step(&mut self, rounds: &[Round]) -> Result<StepStats> {
-        let mut stats = StepStats::default();
-        self.g_main(rounds, &mut stats)?;
-        if self.config.pl_weight > 0.0 && self.num_steps.is_multiple_of(G_REG_INTERVAL) {
-            self.g_reg(rounds, &mut stats)?;
+        let is_due =
+            |weight: f64, interval| weight > 0.0 && self.num_steps.is_multiple_of(interval);
+        let g_reg = is_due(self.config.pl_weight, G_REG_INTERVAL);
+        let d_reg = is_due(self.config.r1_gamma, D_REG_INTERVAL);
+        while let Some(&phase) = PHASES.get(self.running.num_phases) {
+            let mut stats = self.running.stats;
+            match phase {
+                Phase::Gmain => self.g_main(rounds, &mut stats)?,
+                Phase::Greg if g_reg => self.g_reg(rounds, &mut stats)?,
+                Phase::Dmain => self.d_main(rounds, &mut stats)?,
+                Phase::Dreg if d_reg => self.d_reg(rounds, &mut stats)?,
+                Phase::Greg | Phase::Dreg => (),
+            }
+            let num_phases = self.running.num_phases + 1;
+            self.running = Running { num_phases, stats, moves: false };
         }
-        self.d_main(rounds, &mut stats)?;
-        if self.config.r1_gamma > 0.0 && self.num_steps.is_multiple_of(D_REG_INTERVAL) {
-            self.d_reg(rounds, &mut stats)?;
-        }
-        let mut stats = stats_of_all(self.member.as_ref(), stats)?;
+        let mut stats = stats_of_all(self.member.as_ref(), self.running.stats)?;
+        self.running = Running::default();
         let start = Instant::now();
         self.pending_ema = Some(self.ema_beta());
         for (name, buffer) in self.networks.g_store.buffers() {
@@ -189,6 +218,26 @@ impl Trainer {
         self.cur_nimg += self.config.batch as u64;
         stats.seconds[4] = start.elapsed().as_secs_f64();
         Ok(stats)
+    }
+
+    /// Lets a step that failed for want of memory go on in smaller rounds, and says how many images
+    /// they have; `None` if that cannot be.
+    ///
+    /// The caller draws again and calls [`Trainer::step`], which starts with the phase that failed:
+    /// a phase moves anything in its last act only, so it can be run again from its start, and those
+    /// before it stand. Once weights have begun to move there is no way back, and a mini-batch std
+    /// group is never split: it is a part of D. Gradients are sums over rounds, so they are scaled to
+    /// what Adam's moments are used to.
+    pub(super) fn lower_batch_gpu(&mut self) -> Option<usize> {
+        let batch_gpu = smaller_batch_gpu(&self.config).filter(|_| !self.running.moves)?;
+        self.grad_gain *= batch_gpu as f64 / self.config.batch_gpu as f64;
+        self.config.batch_gpu = batch_gpu;
+        Some(batch_gpu)
+    }
+
+    /// Whether the phase that is running can be run again, and which it is.
+    pub(super) fn phase_to_repeat(&self) -> Option<usize> {
+        (!self.running.moves).then_some(self.running.num_phases)
     }
 
     /// Decay of the average in this step: a half-life of `ema_kimg`, shorter at the beginning.
@@ -207,9 +256,9 @@ impl Trainer {
             total.w_means.push(result.w_mean);
             stats.g_loss += mean(&result.loss)? / rounds.len() as f64;
         }
-        let total = self.of_all(total)?;
+        let grads = self.settle(total)?;
         let ema = self.pending_ema.take().map(|beta| (self.g_ema_params.as_slice(), beta));
-        self.adam_g.step(&total.grads, ema)?;
+        self.adam_g.step(&grads, ema)?;
         stats.seconds[Phase::Gmain as usize] = start.elapsed().as_secs_f64();
         Ok(())
     }
@@ -229,8 +278,8 @@ impl Trainer {
             total.add(result.grads)?;
             penalty += mean(&result.pl_penalty)? / rounds.len() as f64;
         }
-        let total = self.of_all(total)?;
-        self.adam_g.step(&total.grads, None)?;
+        let grads = self.settle(total)?;
+        self.adam_g.step(&grads, None)?;
         self.pl_mean = pl_mean;
         stats.pl_penalty = Some(penalty);
         stats.seconds[Phase::Greg as usize] = start.elapsed().as_secs_f64();
@@ -250,8 +299,8 @@ impl Trainer {
             stats.real_score += mean(&result.real_logits)? * share;
             stats.real_sign += mean(&result.real_logits.sign()?)? * share;
         }
-        let total = self.of_all(total)?;
-        self.adam_d.step(&total.grads, None)?;
+        let grads = self.settle(total)?;
+        self.adam_d.step(&grads, None)?;
         stats.seconds[Phase::Dmain as usize] = start.elapsed().as_secs_f64();
         Ok(())
     }
@@ -266,17 +315,22 @@ impl Trainer {
             total.add(result.grads)?;
             penalty += mean(&result.r1_penalty)? / rounds.len() as f64;
         }
-        let total = self.of_all(total)?;
-        self.adam_d.step(&total.grads, None)?;
+        let grads = self.settle(total)?;
+        self.adam_d.step(&grads, None)?;
         stats.r1_penalty = Some(penalty);
         stats.seconds[Phase::Dreg as usize] = start.elapsed().as_secs_f64();
         Ok(())
     }
 
-    /// The total over all ranks, whose means of `w` enter the running one.
-    fn of_all(&self, total: Total) -> Result<Total> {
-        let total = total.of_all(self.member.as_ref())?;
-        total.w_means.iter().try_for_each(|w_mean| self.networks.track_w_avg(w_mean))?;
-        Ok(total)
+    /// Ends the part of a phase that can be run again: the means of `w` of all ranks' rounds enter
+    /// the running one, and the sums of gradients are returned.
+    fn settle(&mut self, total: Total) -> Result<Vec<Tensor>> {
+        let Total { grads, w_means } = total.of_all(self.member.as_ref())?;
+        let gain = self.grad_gain;
+        let scaled = |grad: Tensor| if gain == 1.0 { Ok(grad) } else { grad * gain };
+        let grads = grads.into_iter().map(scaled).collect();
+        self.running.moves = true;
+        w_means.iter().try_for_each(|w_mean| self.networks.track_w_avg(w_mean))?;
+        grads
     }
 }

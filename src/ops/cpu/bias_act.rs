@@ -33,13 +33,13 @@ pub(in crate::ops) fn forward<T: Element>(x: &[T], b: &[T], plane: usize, act: B
 }
 
 /// `dx` from `dy` and the output `y [N, C, plane]`, and with `with_sums` the sum of `dx` over each
-/// channel (else an empty vector). `sizes` is (C, plane, `with_sums`).
+/// channel. `sizes` is (C, plane, `with_sums`).
 pub(in crate::ops) fn backward<T: Element>(
     dy: &[T],
     y: &[T],
     (channels, plane, with_sums): (usize, usize, bool),
     act: BiasAct,
-) -> (Vec<T>, Vec<T>) {
+) -> (Vec<T>, Option<Vec<T>>) {
     let (above, below) = (T::from_f64(act.gain), T::from_f64(act.gain * act.slope));
     let limit = T::from_f64(act.limit);
     let mut dx = vec![T::zero(); y.len()];
@@ -59,7 +59,7 @@ pub(in crate::ops) fn backward<T: Element>(
         });
     let rows_of = |c: usize| row_sums.iter().skip(c).step_by(channels);
     let sum_of = |c: usize| rows_of(c).fold(T::zero(), |a, b| a + *b);
-    (dx, if with_sums { (0..channels).map(sum_of).collect() } else { Vec::new() })
+    (dx, with_sums.then(|| (0..channels).map(sum_of).collect()))
 }
 
 /// Sum with an error that grows with the logarithm of the length, in eight independent lanes.

@@ -14,9 +14,11 @@ pub(super) mod upfirdn2d;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, WithDType, bail};
 
+use super::cuda;
+
 /// The element types that have kernels: f32 to train with, f64 to check against.
 pub(super) trait Element:
-    WithDType + num_traits::Float + num_traits::NumAssign + Send + Sync
+    WithDType + num_traits::Float + num_traits::NumAssign + Send + Sync + cuda::Native
 {
     /// All elements of a storage of this type.
     fn as_mut_slice(storage: &mut CpuStorage) -> Result<&mut [Self]>;

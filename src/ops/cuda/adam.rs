@@ -1,0 +1,59 @@
+//! Arguments of `kernels/adam.cu`.
+
+use candle_core::Result;
+
+use super::{Element, Machine, View};
+use crate::ops::adam::Rates;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct AdamArgs<T> {
+    addresses: [u64; 5],
+    ema_beta: T,
+    beta1: T,
+    beta2: T,
+    eps: T,
+    step_size: T,
+    root_correction: T,
+}
+
+/// Updates parameters `p` and moments (m, v) from gradients `g`; before that, with `ema`, the
+/// average from the old parameters.
+pub(in crate::ops) fn step<M: Machine, T: Element<Compute = T>>(
+    gpu: &M,
+    (p, g): (View<T>, View<T>),
+    (m, v): (View<T>, View<T>),
+    ema: Option<(View<T>, f64)>,
+    rates: Rates,
+) -> Result<()> {
+    let (ema, beta) = ema.map_or((0, 0.0), |(ema, beta)| (ema.address, beta));
+    let args = AdamArgs {
+        addresses: [p.address, g.address, m.address, v.address, ema],
+        ema_beta: T::constant(beta),
+        beta1: T::constant(rates.beta1),
+        beta2: T::constant(rates.beta2),
+        eps: T::constant(rates.eps),
+        step_size: T::constant(rates.step_size),
+        root_correction: T::constant(rates.root_correction),
+    };
+    gpu.launch::<T, _>("adam", args, p.len)
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct BlendArgs<T> {
+    ema: u64,
+    value: u64,
+    beta: T,
+}
+
+/// `e = p + beta (e - p)`.
+pub(in crate::ops) fn blend<M: Machine, T: Element<Compute = T>>(
+    gpu: &M,
+    ema: View<T>,
+    value: View<T>,
+    beta: f64,
+) -> Result<()> {
+    let args = BlendArgs { ema: ema.address, value: value.address, beta: T::constant(beta) };
+    gpu.launch::<T, _>("blend", args, value.len)
+}

@@ -1,0 +1,120 @@
+//! Where kernels run, seen from the code that launches them.
+
+use std::marker::PhantomData;
+
+use candle_core::Result;
+
+/// What a GPU's memory can hold.
+#[cfg(feature = "cuda")]
+pub(in crate::ops) trait Storable:
+    candle_core::cuda_backend::CudaDType + candle_core::cuda_backend::cudarc::driver::DeviceRepr
+{
+}
+
+#[cfg(feature = "cuda")]
+impl<T> Storable for T where
+    T: candle_core::cuda_backend::CudaDType + candle_core::cuda_backend::cudarc::driver::DeviceRepr
+{
+}
+
+/// What the emulated memory can hold.
+#[cfg(not(feature = "cuda"))]
+pub(in crate::ops) trait Storable {}
+
+#[cfg(not(feature = "cuda"))]
+impl<T> Storable for T {}
+
+/// The element types that have kernels.
+pub(in crate::ops) trait Element: Storable + Copy + 'static {
+    /// What kernels compute in; 16-bit types are for storage only.
+    type Compute: Element<Compute = Self::Compute>;
+    /// The end of the kernels' names.
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "emulate-cuda")),
+        expect(dead_code, reason = "no kernels")
+    )]
+    const SUFFIX: &'static str;
+    /// A constant in the type that is computed in.
+    fn constant(value: f64) -> Self::Compute;
+    /// What memory holds before anything is written to it, where that is known.
+    #[cfg_attr(
+        not(feature = "emulate-cuda"),
+        expect(dead_code, reason = "a GPU's memory is not filled")
+    )]
+    const UNWRITTEN: Self;
+}
+
+/// The types that are computed in as they are.
+pub(in crate::ops) trait Native: Element<Compute = Self> {}
+
+impl<T: Element<Compute = T>> Native for T {}
+
+impl Element for f32 {
+    type Compute = f32;
+    const SUFFIX: &'static str = "f32";
+    const UNWRITTEN: Self = f32::NAN;
+    fn constant(value: f64) -> f32 {
+        value as f32
+    }
+}
+
+impl Element for f64 {
+    type Compute = f64;
+    const SUFFIX: &'static str = "f64";
+    const UNWRITTEN: Self = f64::NAN;
+    fn constant(value: f64) -> f64 {
+        value
+    }
+}
+
+impl Element for half::f16 {
+    type Compute = f32;
+    const SUFFIX: &'static str = "f16";
+    const UNWRITTEN: Self = half::f16::NAN;
+    fn constant(value: f64) -> f32 {
+        value as f32
+    }
+}
+
+impl Element for half::bf16 {
+    type Compute = f32;
+    const SUFFIX: &'static str = "bf16";
+    const UNWRITTEN: Self = half::bf16::NAN;
+    fn constant(value: f64) -> f32 {
+        value as f32
+    }
+}
+
+/// Memory of a machine that somebody else keeps alive: its address there, and its length.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ops) struct View<T> {
+    pub(in crate::ops) address: u64,
+    pub(in crate::ops) len: usize,
+    pub(in crate::ops) element: PhantomData<T>,
+}
+
+impl<T> View<T> {
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "emulate-cuda")),
+        expect(dead_code, reason = "no kernels")
+    )]
+    pub(in crate::ops) fn new(address: u64, len: usize) -> Self {
+        Self { address, len, element: PhantomData }
+    }
+}
+
+/// A GPU, or what stands in for one.
+pub(in crate::ops) trait Machine {
+    /// Memory that is given back when dropped.
+    type Buffer<T: Element>;
+
+    /// Memory for `len` elements, which hold anything.
+    fn alloc<T: Element>(&self, len: usize) -> Result<Self::Buffer<T>>;
+
+    /// The memory of a buffer, which must outlive the launches that use it.
+    fn view<T: Element>(&self, buffer: &Self::Buffer<T>) -> View<T>;
+
+    /// Runs a kernel for elements `T`: `args` is the twin of its arguments, whose addresses must
+    /// hold what they say. Later launches and copies see its results.
+    fn launch<T: Element, A: Copy>(&self, kernel: &str, args: A, num_threads: usize) -> Result<()>;
+}
