@@ -20,6 +20,7 @@ use candle_core::{
 use cudarc::driver::{CudaStream, DeviceRepr, ValidAsZeroBits};
 use cudarc::nccl::result::NcclError;
 use cudarc::nccl::safe::{Comm, NcclType, group_end, group_start};
+use cudarc::nccl::sys;
 
 /// The connection of one GPU to the others.
 #[derive(Clone)]
@@ -164,12 +165,13 @@ fn first_exchange(comms: &[Comm], streams: &[Arc<CudaStream>]) -> Result<()> {
     streams.iter().try_for_each(|stream| stream.synchronize().map_err(candle_core::Error::wrap))
 }
 
-/// Whether the library can be loaded: the binding panics where it cannot.
+/// Whether the library is there: the binding panics where it is not.
 fn is_present() -> bool {
-    #[expect(unsafe_code, reason = "dlopen has no safe wrapper")]
-    // SAFETY: the name ends with a zero; the library's initialisers are those that run anyway.
-    let handle = unsafe { libc::dlopen(c"libnccl.so".as_ptr(), libc::RTLD_LAZY) };
-    !handle.is_null()
+    #[expect(unsafe_code, reason = "loads a library")]
+    // SAFETY: loading NCCL runs nothing but its own initialisers.
+    unsafe {
+        sys::is_culib_present()
+    }
 }
 
 fn nccl_error(NcclError(code): NcclError) -> candle_core::Error {
