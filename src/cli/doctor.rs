@@ -3,14 +3,15 @@
 use std::io::Write;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 use super::device_choice;
+use crate::model::Precision;
 use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{DeviceChoice, open};
 use crate::ops::rng::{Rng, Stream};
-use crate::ops::selftest::{Errors, cases};
+use crate::ops::selftest::cases;
 use crate::ops::{conv2d, normals};
 use crate::train::selftest::training_errors;
 
@@ -26,17 +27,29 @@ pub(super) fn run(args: &DoctorArgs) -> Result<()> {
     let opened = open(args.device)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}\n", opened.description)?;
-    writeln!(out, "{:38} {:>9} {:>9} {:>9}", "op, in f32", "value", "gradient", "2nd order")?;
-    let mut worst: Errors = [0.0; 3];
-    for case in cases()? {
-        let errors = case.errors(DType::F32, &opened.device).context(case.name)?;
-        let [value, first, second] = errors;
-        writeln!(out, "{:38} {value:9.1e} {first:9.1e} {second:9.1e}", case.name)?;
-        worst.iter_mut().zip(errors).for_each(|(worst, error)| *worst = worst.max(error));
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        writeln!(
+            out,
+            "{:38} {:>9} {:>9} {:>9}",
+            format!("{dtype:?}"),
+            "value",
+            "gradient",
+            "2nd order"
+        )?;
+        for case in cases()? {
+            match case.errors(dtype, &opened.device) {
+                Ok([value, first, second]) => {
+                    writeln!(out, "{:38} {value:9.1e} {first:9.1e} {second:9.1e}", case.name)?;
+                }
+                Err(error) => writeln!(out, "{:38} {error}", case.name)?,
+            }
+        }
     }
-    let steps = training_errors(&opened.device)?;
-    let steps: Vec<_> = steps.iter().map(|error| format!("{error:.1e}")).collect();
-    writeln!(out, "\nfive training steps: {}", steps.join(" "))?;
+    for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
+        let steps = training_errors(&opened.device, precision)?;
+        let steps: Vec<_> = steps.iter().map(|error| format!("{error:.1e}")).collect();
+        writeln!(out, "\nfive training steps in {precision:?}: {}", steps.join(" "))?;
+    }
     speeds(&mut out, &opened.device)
 }
 

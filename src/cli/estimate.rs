@@ -14,6 +14,7 @@ use tracing::info;
 use super::{UsageError, device_choice};
 use crate::job::memory::peak_and_current_bytes;
 use crate::job::params::Params;
+use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{DeviceChoice, DeviceKind, open};
@@ -42,9 +43,9 @@ pub(super) struct EstimateArgs {
     /// Where to compute: auto, cuda or cpu.
     #[arg(long, default_value = "auto", value_parser = device_choice)]
     device: DeviceChoice,
-    /// On a GPU: products of numbers rounded to 10 bits, which is faster.
-    #[arg(long)]
-    tf32: bool,
+    /// What a GPU computes in: f32, tf32, f16 or bf16 [default: f16].
+    #[arg(long, value_parser = precision)]
+    precision: Option<Precision>,
     /// Augmentation: none is built yet, so only noaug.
     #[arg(long, default_value = "noaug")]
     aug: String,
@@ -82,9 +83,17 @@ impl EstimateArgs {
                 }
             },
         };
-        let overrides = Overrides { batch: self.batch, ..Overrides::default() };
+        let params = Params { precision: self.precision, ..Params::default() };
+        let precision = params.precision_on(device);
+        let overrides = Overrides { batch: self.batch, precision, ..Overrides::default() };
         Ok(train_config(cfg, self.resolution, 0, &overrides))
     }
+}
+
+/// A flag's value as a parameter would be read.
+fn precision(text: &str) -> Result<Precision, String> {
+    serde_json::from_value(json!(text.to_ascii_lowercase()))
+        .map_err(|_| "expected f32, tf32, f16 or bf16".to_owned())
 }
 
 /// Wall and CPU seconds of some images.
@@ -113,7 +122,7 @@ fn measure(args: &EstimateArgs) -> Result<()> {
     let (device, kind) = (&opened.device, opened.kind);
     let config = args.config(kind)?;
     info!("{}", opened.description);
-    set_math(Math { tf32: args.tf32, ..Math::default() });
+    set_math(Math { tf32: config.precision == Precision::Tf32, ..Math::default() });
     let gemm_gflops = gemm_gflops(device)?;
     info!("matrix product: {gemm_gflops:.0} GFLOP/s; measuring the phases");
     let (batch, res) = (config.batch, config.g.img_resolution);

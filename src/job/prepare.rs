@@ -16,7 +16,9 @@ use super::params::{Facts, Params};
 use super::run::{Run, Setup};
 use super::table::Aug;
 use crate::data::{Asset, Dataset, limits, load, scan};
+use crate::model::Precision;
 use crate::ops::collective::{Member, connect};
+use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{self, DeviceError, DeviceKind, Opened};
 use crate::train::config::TrainConfig;
 use crate::train::ranks::deal_out;
@@ -76,6 +78,8 @@ pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
 /// Fails if the parameters contradict each other.
 pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
     let kind = start.device.kind;
+    let (precision, deterministic) = (start.params.precision_on(kind), start.params.deterministic);
+    set_math(Math { tf32: precision == Precision::Tf32, deterministic });
     let mut config = start.params.resolve(&Facts::of(&dataset, kind))?;
     let room = match kind {
         DeviceKind::Cpu => Room::in_ram(limits::memory_limit(), dataset.num_bytes()),
