@@ -54,10 +54,8 @@ fn lowered(ptx: &str) -> String {
         return ptx.to_owned();
     }
     let kept = ptx.lines().filter(|line| !line.contains("used_bytes_mask"));
-    let lowered = kept.map(|kept| match kept == line {
-        true => format!(".version {major}.{minor}"),
-        false => kept.to_owned(),
-    });
+    let header = format!(".version {major}.{minor}");
+    let lowered = kept.map(|kept| if kept == line { header.as_str() } else { kept });
     lowered.collect::<Vec<_>>().join("\n") + "\n"
 }
 

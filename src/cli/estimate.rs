@@ -199,7 +199,8 @@ fn warm_up(trainer: &Trainer, images: &Tensor) -> Result<()> {
     let reals = Reals { img: round.reals.img.narrow(0, 0, group)?, c: None };
     networks.g_main(&small(&round.g_main)?)?;
     let (draw, pl_noise) = (small(&round.g_reg.0)?, &round.g_reg.1);
-    networks.g_reg(&draw, &pl_noise.narrow(0, 0, draw.z.dim(0)?)?, 0.0, (2.0, 4.0))?;
+    let lengths = networks.path_lengths(&draw, &pl_noise.narrow(0, 0, draw.z.dim(0)?)?)?;
+    networks.g_reg(lengths, 0.0, (2.0, 4.0))?;
     networks.d_main(&small(&round.d_main)?, &reals)?;
     networks.d_reg(&reals, 1.0, 16.0)?;
     Ok(())

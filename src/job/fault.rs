@@ -9,29 +9,27 @@ use tracing::warn;
 
 use crate::ops::device::{Fault, classify, error_code};
 use crate::train::phases::Reals;
-use crate::train::trainer::{StepStats, Trainer};
+use crate::train::ranks::Ranks;
+use crate::train::trainer::StepStats;
 
-/// A step of `trainer`, with a lower `batch_gpu` from then on where memory runs out.
+/// A step of `ranks`, with a lower `batch_gpu` from then on where memory runs out.
 ///
 /// # Errors
 /// Fails if an op does, or is cancelled.
 pub(super) fn step(
-    trainer: &mut Trainer,
+    ranks: &mut Ranks,
     reals: &Reals,
     label_pool: Option<&Tensor>,
 ) -> Result<StepStats> {
     loop {
-        let drawn = trainer.draw(reals, label_pool);
-        let error = match drawn.and_then(|rounds| trainer.step(&rounds)) {
+        let error = match ranks.step(reals, label_pool) {
             Ok(stats) => return Ok(stats),
             Err(error) => error,
         };
         if classify(&error) != Fault::OutOfMemory {
             return Err(error);
         }
-        let Some(batch_gpu) = trainer.lower_batch_gpu()? else { return Err(error) };
-        // what the failed phase held goes back to where every library takes from
-        reals.img.device().synchronize()?;
+        let Some(batch_gpu) = ranks.lower_batch_gpu()? else { return Err(error) };
         warn!(
             "out of GPU memory: batch_gpu is {batch_gpu} from now on, the same batch in more rounds"
         );
@@ -71,6 +69,7 @@ mod tests {
     use crate::job::outputs::Outputs;
     use crate::job::run::{Run, Setup};
     use crate::ops::cancel::faults;
+    use crate::ops::collective::connect;
     use crate::ops::rng::{Rng, Stream};
     use crate::train::config::TrainConfig;
     use crate::train::phases::Networks;
@@ -84,6 +83,10 @@ mod tests {
         train_config(Cfg::Tiny, 8, 0, &overrides)
     }
 
+    fn ranks(num_ranks: usize) -> Result<Ranks> {
+        Ranks::new(&config(), connect(&vec![Device::Cpu; num_ranks])?)
+    }
+
     fn reals() -> Reals {
         let rng = Rng::new(0, Stream::Pictures, 0);
         let img = Tensor::from_vec(rng.normals(8 * 3 * 64), (8, 3, 8, 8), &Device::Cpu).unwrap();
@@ -91,38 +94,40 @@ mod tests {
     }
 
     /// Every number that a step moves.
-    fn state(trainer: &Trainer) -> Vec<f32> {
+    fn state(ranks: &Ranks) -> Vec<f64> {
+        let trainer = ranks.lead();
         let Networks { g_store, d_store, .. } = trainer.networks();
         let tensors = [g_store.tensors(), d_store.tensors()].concat();
-        let values = tensors.iter().map(|(_, var)| var.flatten_all()?.to_vec1::<f32>());
+        let values =
+            tensors.iter().map(|(_, var)| var.flatten_all()?.to_dtype(DType::F64)?.to_vec1());
         let mut values = values.collect::<Result<Vec<_>>>().unwrap().concat();
-        values.push(trainer.pl_mean() as f32);
+        values.push(trainer.pl_mean());
         values
     }
 
     /// The first step, all four phases, with `faults` for want of memory.
-    fn first_step(trainer: &mut Trainer, faults_at: &[usize]) -> Result<StepStats> {
+    fn first_step(ranks: &mut Ranks, faults_at: &[usize]) -> Result<StepStats> {
         faults::plan(faults_at, FULL);
-        step(trainer, &reals(), None)
+        step(ranks, &reals(), None)
     }
 
     #[test]
     fn a_phase_that_ran_out_of_memory_is_run_again_and_those_before_it_stand() -> Result<()> {
-        let mut from_start = Trainer::new(config(), &Device::Cpu)?;
+        let mut from_start = ranks(1)?;
         assert_eq!(from_start.lower_batch_gpu()?, Some(4));
         let from_start_stats = first_step(&mut from_start, &[])?;
         let mut states = Vec::new();
         for num_ops in (0..).step_by(11) {
-            let mut trainer = Trainer::new(config(), &Device::Cpu)?;
-            let stats = first_step(&mut trainer, &[num_ops])?;
+            let mut ranks = ranks(1)?;
+            let stats = first_step(&mut ranks, &[num_ops])?;
             if faults::is_pending() {
                 break; // the step has no more ops
             }
-            assert_eq!((trainer.config().batch_gpu, trainer.num_steps()), (4, 1));
+            assert_eq!((ranks.lead().config().batch_gpu, ranks.lead().num_steps()), (4, 1));
             if num_ops == 0 {
                 assert_eq!(stats.g_loss, from_start_stats.g_loss);
             }
-            states.push(state(&trainer));
+            states.push(state(&ranks));
         }
         assert!(states[0] == state(&from_start));
         states.dedup();
@@ -135,14 +140,14 @@ mod tests {
     #[test]
     fn smaller_rounds_keep_the_size_of_a_step() -> Result<()> {
         let step_size = |faults_at: &[usize]| {
-            let mut trainer = Trainer::new(config(), &Device::Cpu)?;
+            let mut ranks = ranks(1)?;
             for _ in 0..5 {
-                step(&mut trainer, &reals(), None)?;
+                step(&mut ranks, &reals(), None)?;
             }
-            let before = state(&trainer);
+            let before = state(&ranks);
             faults::plan(faults_at, FULL);
-            step(&mut trainer, &reals(), None)?;
-            let moved = before.iter().zip(state(&trainer)).map(|(a, b)| f64::from((a - b).abs()));
+            step(&mut ranks, &reals(), None)?;
+            let moved = before.iter().zip(state(&ranks)).map(|(a, b)| (a - b).abs());
             Ok::<f64, candle_core::Error>(moved.sum())
         };
         let ratio = step_size(&[0])? / step_size(&[])?;
@@ -150,11 +155,53 @@ mod tests {
         Ok(())
     }
 
+    /// Rank 0 fails, and both go on in rounds of four: as one rank that has failed in that phase, in
+    /// f64, where rounding cannot look like a step of Adam.
+    #[test]
+    fn all_ranks_go_on_in_smaller_rounds() -> Result<()> {
+        let overrides = Overrides {
+            batch: Some(16),
+            batch_gpu: Some(8),
+            kimg: Some(1.0),
+            ..Overrides::default()
+        };
+        let config = train_config(Cfg::Tiny, 8, 0, &overrides);
+        let reals = reals();
+        let reals = Reals { img: Tensor::cat(&[&reals.img, &reals.img], 0)?, c: None };
+        let first_step = |num_ranks: usize, num_ops: usize| -> Result<Vec<f64>> {
+            let members = connect(&vec![Device::Cpu; num_ranks])?;
+            let init = |_| Networks::init(&config.g, &config.d, 0, (DType::F64, &Device::Cpu));
+            let networks = (0..num_ranks).map(init).collect::<Result<_>>()?;
+            let mut ranks = Ranks::with_networks(&config, members, networks)?;
+            faults::plan(&[num_ops], FULL);
+            step(&mut ranks, &reals, None)?;
+            assert!(!faults::is_pending());
+            for trainer in ranks.replicas() {
+                assert_eq!((trainer.config().batch_gpu, trainer.num_steps()), (4, 1));
+            }
+            Ok(state(&ranks))
+        };
+        let distance = |a: &[f64], b: &[f64]| {
+            let pairs = a.iter().zip(b);
+            pairs.map(|(a, b)| (a - b).abs() / a.abs().max(1.0)).fold(0.0, f64::max)
+        };
+        // One rank has twice the ops, so it fails about where the first of two does.
+        let places = [0, 30, 60, 90];
+        let of_one = places.map(|num_ops| first_step(1, 2 * num_ops).unwrap());
+        assert!(distance(&of_one[0], &of_one[3]) > 1e-6, "failures in different phases differ");
+        for num_ops in places {
+            let of_two = first_step(2, num_ops)?;
+            let nearest = of_one.iter().map(|of_one| distance(of_one, &of_two)).fold(1.0, f64::min);
+            assert!(nearest < 1e-10, "{num_ops}: {nearest}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_group_that_does_not_fit_ends_the_run() -> Result<()> {
-        let mut trainer = Trainer::new(config(), &Device::Cpu)?;
-        let error = first_step(&mut trainer, &[40, 3]).unwrap_err();
-        assert_eq!((classify(&error), trainer.config().batch_gpu), (Fault::OutOfMemory, 4));
+        let mut ranks = ranks(1)?;
+        let error = first_step(&mut ranks, &[40, 3]).unwrap_err();
+        assert_eq!((classify(&error), ranks.lead().config().batch_gpu), (Fault::OutOfMemory, 4));
         Ok(())
     }
 
@@ -169,7 +216,8 @@ mod tests {
             started: Instant::now(),
             max_duration: None,
         };
-        let mut run = Run::new(dataset, config(), setup, &Device::Cpu).unwrap();
+        let members = connect(&[Device::Cpu]).unwrap();
+        let mut run = Run::new(dataset, &config(), setup, members).unwrap();
         faults::plan(&[], "");
         assert!(run.advance().unwrap().is_some());
         run

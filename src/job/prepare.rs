@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use candle_core::DType;
+use candle_core::{DType, Device};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -17,10 +17,12 @@ use super::run::{Run, Setup};
 use super::table::Aug;
 use crate::data::{Asset, Dataset, limits, load, scan};
 use crate::model::Precision;
+use crate::ops::collective::{Member, connect};
 use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{self, DeviceError, DeviceKind, Opened};
 use crate::ops::selftest::Verdict;
 use crate::train::config::TrainConfig;
+use crate::train::ranks::deal_out;
 
 /// What every run starts with, at home and in the job.
 pub struct Start {
@@ -108,6 +110,9 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
     if start.params.batch_gpu.is_none() && fit_batch_gpu(&mut config, room) {
         info!("batch_gpu is {}: less memory, the same batch in more rounds", config.batch_gpu);
     }
+    let is_given = start.params.batch_gpu.is_some();
+    let devices = [vec![start.device.device.clone()], device::others(&start.device)].concat();
+    let members = members(&mut config, &devices, is_given)?;
     announce_training(&config, kind, dataset.num_bytes());
     if room.is_too_small_for(&config) {
         warn!(
@@ -122,7 +127,27 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
         started: start.started,
         max_duration: start.params.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
     };
-    Run::new(dataset, config, setup, &start.device.device)
+    Run::new(dataset, &config, setup, members)
+}
+
+/// Connects the devices that can share the work; the first alone, where they cannot be connected.
+/// Fits `batch_gpu` to their number unless it `is_given`.
+fn members(config: &mut TrainConfig, devices: &[Device], is_given: bool) -> Result<Vec<Member>> {
+    let mut shared = config.clone();
+    let num_ranks = deal_out(&mut shared, devices.len(), is_given);
+    match connect(&devices[..num_ranks]) {
+        Err(error) if num_ranks > 1 => {
+            info!("1 of {} GPUs is used, they cannot be connected: {error}", devices.len());
+            Ok(connect(&devices[..1])?)
+        }
+        connected => {
+            if devices.len() > 1 {
+                info!("{num_ranks} of {} GPUs share each batch", devices.len());
+            }
+            *config = shared;
+            Ok(connected?)
+        }
+    }
 }
 
 /// The parameters as this version follows them: it has no augmentation and no mirroring yet.
@@ -147,4 +172,19 @@ fn announce_training(config: &TrainConfig, device: DeviceKind, dataset_bytes: u6
 /// One asset from a path at home: a folder, an archive or a picture.
 pub fn asset_at(path: &Path) -> Asset {
     Asset { roots: vec![path.to_owned()] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::presets::{Cfg, Overrides, train_config};
+
+    #[test]
+    fn devices_share_a_batch_unless_batch_gpu_is_all_of_it() {
+        for (is_given, num_ranks, batch_gpu) in [(false, 2, 8), (true, 1, 16)] {
+            let mut config = train_config(Cfg::Tiny, 8, 0, &Overrides::default());
+            let members = members(&mut config, &[Device::Cpu, Device::Cpu], is_given).unwrap();
+            assert_eq!((members.len(), config.batch_gpu), (num_ranks, batch_gpu));
+        }
+    }
 }

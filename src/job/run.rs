@@ -21,11 +21,13 @@ use crate::data::{Batches, Dataset};
 use crate::model::weights::{Header, to_bytes};
 use crate::model::{Generator, generator};
 use crate::ops::cancel::{self, Cancel};
+use crate::ops::collective::Member;
 use crate::ops::device::{Fault, classify};
 use crate::sample::{GridLabels, SampleGrid};
 use crate::train::config::TrainConfig;
 use crate::train::phases::Reals;
-use crate::train::trainer::Trainer;
+use crate::train::ranks::Ranks;
+use crate::train::trainer::StepStats;
 
 /// After a stop signal the grid may take so long: the node kills after ten seconds, of which a big
 /// network needs some to abandon its step, to write its weights and to give its memory back.
@@ -62,11 +64,10 @@ pub enum Ended {
 
 /// A run in progress.
 pub struct Run {
-    trainer: Trainer,
+    ranks: Ranks,
     batches: Batches,
     label_pool: Option<candle_core::Tensor>,
     grid: SampleGrid,
-    device: Device,
     setup: Setup,
     reporter: Reporter,
     since_entry: Window,
@@ -80,16 +81,18 @@ pub struct Run {
 }
 
 impl Run {
-    /// Networks with fresh weights, and the grid's latents.
+    /// Networks with fresh weights on the devices of `members`, and the grid's latents.
     ///
     /// # Errors
     /// Fails if there is not enough memory for the networks.
     pub fn new(
         dataset: Dataset,
-        config: TrainConfig,
+        config: &TrainConfig,
         setup: Setup,
-        device: &Device,
+        members: Vec<Member>,
     ) -> Result<Self> {
+        let ranks = Ranks::new(config, members).context("the networks cannot be made")?;
+        let device = ranks.lead().device();
         let num_classes = dataset.report().class_counts.len();
         let batches = Batches::new(dataset, config.seed);
         let label_pool = batches.label_pool(device)?;
@@ -100,14 +103,13 @@ impl Run {
         };
         let (z_dim, res) = (config.g.z_dim, config.g.img_resolution);
         let grid = SampleGrid::new(config.seed, z_dim, res, &labels, device)?;
-        let grid_nimg = grid_interval(&config);
+        let grid_nimg = grid_interval(config);
         let now = Instant::now();
         Ok(Self {
-            trainer: Trainer::new(config, device).context("the networks cannot be made")?,
             batches,
             label_pool,
             grid,
-            device: device.clone(),
+            ranks,
             setup,
             reporter: Reporter::new(now),
             since_entry: Window::default(),
@@ -135,7 +137,7 @@ impl Run {
             Err(error) if classify(&error) == Fault::DeviceLost => return Err(error.into()),
             Err(_) if cancel.is_due() => return Ok(self.end_early()),
             Err(error) => {
-                if self.trainer.num_steps() > 0
+                if self.ranks.lead().num_steps() > 0
                     && let Err(unsaved) = self.write_generator()
                 {
                     warn!("the weights before the failure are not saved: {unsaved:#}");
@@ -147,7 +149,7 @@ impl Run {
         self.reporter.add(&stats);
         self.write_due()?;
         let (progress, elapsed) = (self.progress(), self.setup.started.elapsed());
-        if let Some(line) = self.reporter.line(&progress, elapsed, self.trainer.pl_mean()) {
+        if let Some(line) = self.reporter.line(&progress, elapsed, self.ranks.lead().pl_mean()) {
             info!("{line}");
         }
         Ok(Some(progress))
@@ -159,21 +161,21 @@ impl Run {
     /// Fails if an output cannot be written.
     pub fn finish(mut self) -> Result<Ended> {
         let ended = self.ended.unwrap_or(Ended::Done);
-        if self.trainer.num_steps() == 0 {
+        if self.ranks.lead().num_steps() == 0 {
             warn!("ended before the first step: no outputs; give the job more time");
             return Ok(ended);
         }
-        let num_images = self.since_entry.num_steps() * self.trainer.config().batch as u64;
+        let num_images = self.since_entry.num_steps() * self.ranks.lead().config().batch as u64;
         let is_mean = ended == Ended::Done && num_images >= MIN_MEAN_NIMG;
         if let Some(means) = self.since_entry.take().filter(|_| is_mean) {
-            self.history.push(self.trainer.cur_nimg(), &means);
+            self.history.push(self.ranks.lead().cur_nimg(), &means);
         }
         let generator = self.generator_bytes()?;
         self.setup.outputs.write(OutputName::Generator, &generator)?;
         if let Some(png) = self.last_grid(ended)? {
             self.setup.outputs.write(OutputName::Samples, &png)?;
             if ended == Ended::Done {
-                let name = OutputName::SamplesAt(self.trainer.cur_nimg());
+                let name = OutputName::SamplesAt(self.ranks.lead().cur_nimg());
                 self.setup.outputs.write(name, &png)?;
             }
         } else {
@@ -184,13 +186,13 @@ impl Run {
 
     /// Real images shown so far.
     pub fn cur_nimg(&self) -> u64 {
-        self.trainer.cur_nimg()
+        self.ranks.lead().cur_nimg()
     }
 
-    fn step(&mut self) -> candle_core::Result<crate::train::trainer::StepStats> {
-        let (cur_nimg, batch) = (self.trainer.cur_nimg(), self.trainer.config().batch);
-        let (img, c) = self.batches.next(cur_nimg, batch, &self.device)?;
-        fault::step(&mut self.trainer, &Reals { img, c }, self.label_pool.as_ref())
+    fn step(&mut self) -> candle_core::Result<StepStats> {
+        let (cur_nimg, batch) = (self.cur_nimg(), self.ranks.lead().config().batch);
+        let (img, c) = self.batches.next(cur_nimg, batch, &Device::Cpu)?; // each rank takes its own
+        fault::step(&mut self.ranks, &Reals { img, c }, self.label_pool.as_ref())
     }
 
     /// The end of a step that was abandoned.
@@ -205,7 +207,7 @@ impl Run {
             Some(Ended::Stopped)
         } else if self.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
             Some(Ended::TimeLimit)
-        } else if self.trainer.is_done() {
+        } else if self.ranks.lead().is_done() {
             Some(Ended::Done)
         } else {
             None
@@ -222,8 +224,9 @@ impl Run {
 
     /// Writes what is due at this count of images, or by the clock.
     fn write_due(&mut self) -> Result<()> {
-        let (cur_nimg, batch) = (self.trainer.cur_nimg(), self.trainer.config().batch as u64);
-        let is_first = self.trainer.num_steps() == 1;
+        let (cur_nimg, batch) =
+            (self.ranks.lead().cur_nimg(), self.ranks.lead().config().batch as u64);
+        let is_first = self.ranks.lead().num_steps() == 1;
         let at_count = cur_nimg / self.grid_nimg != (cur_nimg - batch) / self.grid_nimg;
         if let Some(means) = if at_count { self.since_entry.take() } else { None } {
             self.history.push(cur_nimg, &means);
@@ -258,7 +261,7 @@ impl Run {
     /// the run must succeed too.
     fn refresh(&mut self, name: OutputName, bytes: &[u8]) -> Result<()> {
         match self.setup.outputs.write(name, bytes) {
-            Err(error) if self.trainer.num_steps() > 1 => warn!("{error:#}; training goes on"),
+            Err(error) if self.ranks.lead().num_steps() > 1 => warn!("{error:#}; training goes on"),
             other => other?,
         }
         Ok(())
@@ -270,14 +273,14 @@ impl Run {
     }
 
     fn generator_bytes(&mut self) -> Result<Vec<u8>> {
-        let config = self.trainer.config();
+        let config = self.ranks.lead().config();
         let header = Header::new(
             config.g.clone(),
-            self.trainer.cur_nimg(),
+            self.ranks.lead().cur_nimg(),
             json!({ "options": self.setup.options, "config": config }),
             self.history.to_json(),
         );
-        Ok(to_bytes(&header, self.trainer.g_ema()?)?)
+        Ok(to_bytes(&header, self.ranks.lead_mut().g_ema()?)?)
     }
 
     /// The grid of the moment; `None` where `cancel` was due before it was done.
@@ -311,13 +314,13 @@ impl Run {
 
     /// The averaged generator, as constants.
     fn generator(&mut self) -> Result<Generator> {
-        let config = self.trainer.config().g.clone();
-        Ok(generator(&config, &self.trainer.g_ema()?.frozen())?)
+        let config = self.ranks.lead().config().g.clone();
+        Ok(generator(&config, &self.ranks.lead_mut().g_ema()?.frozen())?)
     }
 
     fn progress(&self) -> Progress {
-        let total_nimg = (self.trainer.config().total_kimg * 1000.0).ceil() as u64;
-        let cur_nimg = self.trainer.cur_nimg();
+        let total_nimg = (self.ranks.lead().config().total_kimg * 1000.0).ceil() as u64;
+        let cur_nimg = self.ranks.lead().cur_nimg();
         let left = total_nimg.saturating_sub(cur_nimg) as f64;
         let by_count = Duration::from_secs_f64(left * self.reporter.seconds_per_image(cur_nimg));
         let by_clock = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));

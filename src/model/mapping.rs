@@ -104,12 +104,12 @@ impl Mapping {
         self.layers.iter().try_fold(x, |x, layer| layer.forward(&x))
     }
 
-    /// Moves the running mean towards the mean of `w [N, w_dim]`.
+    /// Moves the running mean towards the mean of a pass, `[w_dim]`.
     ///
     /// # Errors
-    /// Fails if this network keeps none.
-    pub fn track_w_avg(&self, w: &Tensor) -> Result<()> {
-        adam::blend(self.w_avg()?, &w.detach().mean(0)?, W_AVG_BETA)
+    /// Fails if this network keeps none, or the shapes differ.
+    pub fn track_w_avg(&self, w_mean: &Tensor) -> Result<()> {
+        adam::blend(self.w_avg()?, w_mean, W_AVG_BETA)
     }
 
     /// The running mean `[w_dim]`.

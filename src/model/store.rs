@@ -62,6 +62,16 @@ impl Store {
         Self { variables: VarMap::new(), dtype, device: device.clone() }
     }
 
+    /// Type of the parameters.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where the parameters are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// Creates what is asked for, drawn from `seed`; each tensor's draws depend on its name only.
     pub fn init(&self, seed: u64) -> VarBuilder<'static> {
         self.builder(View::Init(seed))

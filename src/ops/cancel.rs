@@ -1,7 +1,8 @@
 //! Abandoning work from inside: a long step must end within seconds of a stop signal.
 //!
 //! The caller runs its work in [`scope`]; every op that may take long asks before it starts and fails once
-//! the flag is up or the deadline has passed. The scope belongs to the calling thread.
+//! the flag is up or the deadline has passed. The scope belongs to the calling thread; who starts
+//! others for its work passes it on.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -37,6 +38,11 @@ pub fn scope<T>(cancel: Cancel, work: impl FnOnce() -> T) -> T {
     let result = work();
     CURRENT.replace(outer);
     result
+}
+
+/// The running scope's, to pass it on to another thread.
+pub(super) fn current() -> Cancel {
+    CURRENT.with_borrow(Cancel::clone)
 }
 
 /// Fails if the running scope's end is due.

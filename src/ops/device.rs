@@ -118,8 +118,7 @@ pub fn open(choice: DeviceChoice) -> std::result::Result<Opened, DeviceError> {
 /// Fails if it cannot compute in one of them, or computes something else than the processor.
 pub fn examine(device: &Device, dtypes: &[DType]) -> std::result::Result<Verdict, DeviceError> {
     let unusable = |text: &str| DeviceError::Unusable(reason(text));
-    let has = |dtype: DType| Tensor::ones(1, DType::F32, device)?.to_dtype(dtype);
-    if dtypes.contains(&DType::BF16) && has(DType::BF16).is_err() {
+    if dtypes.contains(&DType::BF16) && !has_kernels(device, DType::BF16) {
         return Err(DeviceError::NoBf16);
     }
     let dtypes: Vec<_> = [DType::F32].iter().chain(dtypes).copied().collect();
@@ -128,6 +127,12 @@ pub fn examine(device: &Device, dtypes: &[DType]) -> std::result::Result<Verdict
         Ok(Err(error)) => Err(unusable(&error.to_string())),
         Err(payload) => Err(unusable(panic_text(&*payload))),
     }
+}
+
+/// Whether candle has kernels for `dtype` on `device`.
+pub fn has_kernels(device: &Device, dtype: DType) -> bool {
+    let two = || Tensor::ones(1, DType::F32, device)?.to_dtype(dtype)?.affine(1.0, 1.0);
+    two().is_ok()
 }
 
 /// What `choice` will mean where a training runs, as far as this machine can tell: nothing is
@@ -209,7 +214,7 @@ fn on_cpu(description: String) -> Opened {
 
 /// Opens the GPU that the driver has found no fault with.
 fn open_gpu(gpu: &Gpu) -> std::result::Result<Opened, DeviceError> {
-    let device = match guard(tried_gpu) {
+    let device = match guard(|| tried_gpu(0)) {
         Ok(Ok(device)) => device,
         Ok(Err(error)) => return Err(DeviceError::Unusable(reason(&error.to_string()))),
         Err(payload) => return Err(DeviceError::Unusable(reason(panic_text(&*payload)))),
@@ -218,9 +223,19 @@ fn open_gpu(gpu: &Gpu) -> std::result::Result<Opened, DeviceError> {
     Ok(Opened { device, kind: DeviceKind::Cuda, description })
 }
 
-/// The GPU, after a sum of products that must be right.
-fn tried_gpu() -> Result<Device> {
-    let device = cuda::open(0)?;
+/// The further GPUs of this machine, beside the one that was opened, as far as they can be used.
+pub fn others(opened: &Opened) -> Vec<Device> {
+    let num_devices = match probe() {
+        Probe::Found(gpu) if opened.kind == DeviceKind::Cuda => gpu.num_devices,
+        _ => 1,
+    };
+    let tried = |ordinal: i32| guard(|| tried_gpu(ordinal as usize)).ok()?.ok();
+    (1..num_devices).filter_map(tried).collect()
+}
+
+/// A GPU, after a sum of products that must be right.
+fn tried_gpu(ordinal: usize) -> Result<Device> {
+    let device = cuda::open(ordinal)?;
     // Its libraries' handles panic where they are given back on a GPU that was lost, so they never
     // are: the device lives as long as the process.
     Box::leak(Box::new(device.clone()));
@@ -335,6 +350,7 @@ mod tests {
     fn the_processor_is_always_there() {
         let opened = open(DeviceChoice::Cpu).unwrap();
         assert_eq!((opened.kind, opened.description.as_str()), (DeviceKind::Cpu, "as asked: CPU"));
+        assert!(others(&opened).is_empty());
         assert_eq!(expected_kind(DeviceChoice::Cpu), DeviceKind::Cpu);
         assert_eq!(expected_kind(DeviceChoice::Cuda), DeviceKind::Cuda);
         assert_eq!(free_device_bytes(DeviceKind::Cpu), None);

@@ -17,9 +17,11 @@ pub mod channel_scale;
 mod channel_sum;
 #[cfg(test)]
 mod check;
+pub mod collective;
 pub mod conv2d;
 pub mod conv2d_resample;
 mod cpu;
+pub mod crew;
 pub mod cuda;
 pub mod device;
 mod driver;

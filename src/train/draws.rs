@@ -37,9 +37,22 @@ pub struct Round {
     pub d_main: Draw,
 }
 
-/// The inputs of step `num_steps`, one [`Round`] for each `batch_gpu` of the real images.
+/// Which rounds of a step are drawn, and what for.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// The first round.
+    pub first: usize,
+    /// From one round to the next; 1: all.
+    pub every: usize,
+    /// Type of the networks.
+    pub dtype: DType,
+    /// Where the networks are.
+    pub device: &'a Device,
+}
+
+/// The inputs of a part of step `num_steps`, one [`Round`] for each `batch_gpu` of real images.
 ///
-/// * `reals` - the `batch` images of the step.
+/// * `reals` - the `batch` images of the step, on any device.
 /// * `label_pool` - the data set's labels `[N, c_dim]`, of which generated images get some.
 ///
 /// # Errors
@@ -49,13 +62,13 @@ pub fn draw_rounds(
     num_steps: u64,
     reals: &Reals,
     label_pool: Option<&Tensor>,
+    part: &Part,
 ) -> Result<Vec<Round>> {
     let n = config.batch_gpu;
     let round = |round: usize| {
-        let part = |x: &Tensor| x.narrow(0, round * n, n);
-        let reals = Reals { img: part(&reals.img)?, c: reals.c.as_ref().map(part).transpose()? };
-        let device = reals.img.device();
-        let step = Step { config, num_steps, round: round as u64, device };
+        let slice = |x: &Tensor| part.take(&x.narrow(0, round * n, n)?);
+        let reals = Reals { img: slice(&reals.img)?, c: reals.c.as_ref().map(slice).transpose()? };
+        let step = Step { config, num_steps, round: round as u64, part };
         let num_pl = (n / 2).max(1);
         Ok(Round {
             g_main: step.draw(Phase::Gmain, n, label_pool)?,
@@ -64,7 +77,18 @@ pub fn draw_rounds(
             reals,
         })
     };
-    (0..config.batch / n).map(round).collect()
+    (part.first..config.batch / n).step_by(part.every).map(round).collect()
+}
+
+impl Part<'_> {
+    /// `x` in the type of the networks, where they are.
+    fn take(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.to_dtype(self.dtype)?;
+        if x.device().same_device(self.device) {
+            return Ok(x);
+        }
+        x.force_contiguous()?.to_device(self.device) // a slice would take the whole along
+    }
 }
 
 /// One round of one step.
@@ -72,7 +96,7 @@ struct Step<'a> {
     config: &'a TrainConfig,
     num_steps: u64,
     round: u64,
-    device: &'a Device,
+    part: &'a Part<'a>,
 }
 
 impl Step<'_> {
@@ -82,7 +106,7 @@ impl Step<'_> {
         let rng = |stream: Stream| Rng::new(seed, stream, step);
         let latents = |part: u64| {
             let draws = rng(Stream::Latents).normals_of_part(part, n * g.z_dim);
-            Tensor::from_vec(draws, (n, g.z_dim), self.device)?.to_dtype(DType::F32)
+            self.part.take(&Tensor::from_vec(draws, (n, g.z_dim), &Device::Cpu)?)
         };
         let mixing = rng(Stream::StyleMixing);
         let mix = if mixing.uniform(2 * round) < self.config.style_mixing_prob {
@@ -94,7 +118,8 @@ impl Step<'_> {
         let c = label_pool.map(|pool| {
             let (rows, labels) = (pool.dim(0)?, rng(Stream::Labels));
             let pick = |i: usize| labels.below(round << 32 | i as u64, rows) as u32;
-            pool.index_select(&Tensor::from_iter((0..n).map(pick), self.device)?, 0)
+            let rows = Tensor::from_iter((0..n).map(pick), pool.device())?;
+            self.part.take(&pool.index_select(&rows, 0)?)
         });
         let noise = Rng::new(seed, Stream::LayerNoise, step << 16 | round);
         Ok(Draw { z: latents(2 * round)?, c: c.transpose()?, mix, noise: Noise::Random(noise) })
@@ -104,7 +129,7 @@ impl Step<'_> {
     fn pl_noise(&self, n: usize) -> Result<Tensor> {
         let (channels, res) = (self.config.g.img_channels, self.config.g.img_resolution);
         let rng = Rng::new(self.config.seed, Stream::PathLength, self.num_steps);
-        normals(&rng, self.round, (n, channels, res, res), (DType::F32, self.device))
+        normals(&rng, self.round, (n, channels, res, res), (self.part.dtype, self.part.device))
     }
 }
 
@@ -114,11 +139,16 @@ mod tests {
     use crate::train::presets::{Cfg, Overrides, train_config};
 
     fn rounds(batch_gpu: usize, num_steps: u64) -> Vec<Round> {
+        part(batch_gpu, num_steps, 0, 1)
+    }
+
+    fn part(batch_gpu: usize, num_steps: u64, first: usize, every: usize) -> Vec<Round> {
         let overrides =
             Overrides { batch: Some(8), batch_gpu: Some(batch_gpu), ..Overrides::default() };
         let config = train_config(Cfg::Tiny, 8, 0, &overrides);
         let img = Tensor::zeros((8, 3, 8, 8), DType::F32, &Device::Cpu).unwrap();
-        draw_rounds(&config, num_steps, &Reals { img, c: None }, None).unwrap()
+        let part = Part { first, every, dtype: DType::F32, device: &Device::Cpu };
+        draw_rounds(&config, num_steps, &Reals { img, c: None }, None, &part).unwrap()
     }
 
     fn z(draw: &Draw) -> Vec<f32> {
@@ -136,6 +166,16 @@ mod tests {
         }
         assert_eq!(all[0], z(&rounds(4, 0)[0].g_main));
         assert_eq!(first[0].g_reg.1.dims(), [2, 3, 8, 8]);
+    }
+
+    #[test]
+    fn a_part_has_the_rounds_of_the_whole() {
+        let (whole, part) = (rounds(2, 5), part(2, 5, 1, 2));
+        assert_eq!((whole.len(), part.len()), (4, 2));
+        for (whole, part) in [(&whole[1], &part[0]), (&whole[3], &part[1])] {
+            assert_eq!(z(&whole.d_main), z(&part.d_main));
+            assert_eq!(z(&whole.g_reg.0), z(&part.g_reg.0));
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ pub mod draws;
 pub mod loss;
 pub mod phases;
 pub mod presets;
+pub mod ranks;
 pub mod selftest;
 pub mod trainer;
 
+pub use ranks::Ranks;
 pub use trainer::Trainer;

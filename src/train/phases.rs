@@ -1,8 +1,8 @@
 //! The four phases of a training step: each computes gradients of one network from given draws.
 //!
 //! Gmain and Dmain are the game itself; Greg (path length) and Dreg (R1) are the regularisers
-//! that run only now and then. A phase changes no weight. The network that is not trained in a
-//! phase is a frozen view, so it costs no graph.
+//! that run only now and then. A phase changes nothing: whoever calls it applies what it found. The
+//! network that is not trained in a phase is a frozen view, so it costs no graph.
 //!
 //! Reference: Karras et al. 2020, arXiv:1912.04958, section 3.1 (lazy regularisation), appendix B.
 
@@ -62,10 +62,22 @@ pub struct Reals {
 pub struct GMain {
     /// In the order of `g_params`.
     pub grads: Vec<Tensor>,
+    /// Mean of `w [w_dim]`.
+    pub w_mean: Tensor,
     /// `[N, 1]`
     pub fake_logits: Tensor,
     /// `[N, 1]`
     pub loss: Tensor,
+}
+
+/// First half of Greg: path lengths, with the graph that leads to them.
+pub struct PathLengths {
+    /// `[N]`
+    pub lengths: Tensor,
+    /// Mean of `w [w_dim]`.
+    pub w_mean: Tensor,
+    ws: Tensor,
+    ws_leaf: Var,
 }
 
 /// Result of Greg.
@@ -74,14 +86,14 @@ pub struct GReg {
     pub grads: Vec<Tensor>,
     /// `(length - mean)^2`, `[N]`
     pub pl_penalty: Tensor,
-    /// The running mean, moved.
-    pub pl_mean: f64,
 }
 
 /// Result of Dmain.
 pub struct DMain {
     /// In the order of `d_params`.
     pub grads: Vec<Tensor>,
+    /// Mean of `w [w_dim]`.
+    pub w_mean: Tensor,
     /// `[N, 1]`
     pub fake_logits: Tensor,
     /// `[N, 1]`
@@ -159,34 +171,45 @@ impl Networks {
     /// # Errors
     /// Fails if an op does, or is cancelled.
     pub fn g_main(&self, draw: &Draw) -> Result<GMain> {
-        let img = self.g.synthesis.forward(&training_ws(&self.g, draw)?, draw.noise)?;
+        let (ws, w_mean) = training_ws(&self.g, draw)?;
+        let img = self.g.synthesis.forward(&ws, draw.noise)?;
         let fake_logits = self.d_frozen.forward(&img, draw.c.as_ref())?;
         let loss = g_loss(&fake_logits)?;
         let grads = grad(&loss.mean_all()?, &refs(&self.g_params))?;
-        Ok(GMain { grads, fake_logits: fake_logits.detach(), loss: loss.detach() })
+        Ok(GMain { grads, w_mean, fake_logits: fake_logits.detach(), loss: loss.detach() })
     }
 
-    /// Greg: a step in `w` should move every image by about the same amount.
+    /// Greg, first half: how far the images move with their latents.
     ///
     /// * `pl_noise` - `[N, C, H, W]`, draws of N(0, 1).
+    ///
+    /// # Errors
+    /// Fails if an op does, or is cancelled.
+    pub fn path_lengths(&self, draw: &Draw, pl_noise: &Tensor) -> Result<PathLengths> {
+        // The graph is cut at `ws`, whose gradient candle would not hand out otherwise.
+        let (ws, w_mean) = training_ws(&self.g, draw)?;
+        let ws_leaf = Var::from_tensor(&ws.detach())?;
+        let img = self.g.synthesis.forward(&ws_leaf, draw.noise)?;
+        let lengths = path_lengths(&img, &ws_leaf, pl_noise)?; // [N]
+        Ok(PathLengths { lengths, w_mean, ws, ws_leaf })
+    }
+
+    /// Greg, second half: a step in `w` should move every image by about the same amount.
+    ///
+    /// * `pl_mean` - the running mean of lengths before it is moved by these, see
+    ///   [`moved_pl_mean`].
     /// * `gain` - factor on the gradients, to make up for the phase being run rarely.
     ///
     /// # Errors
     /// Fails if an op does, or is cancelled.
     pub fn g_reg(
         &self,
-        draw: &Draw,
-        pl_noise: &Tensor,
+        PathLengths { lengths, ws, ws_leaf, .. }: PathLengths,
         pl_mean: f64,
         (pl_weight, gain): (f64, f64),
     ) -> Result<GReg> {
-        // The graph is cut at `ws`, whose gradient candle would not hand out otherwise.
-        let ws = training_ws(&self.g, draw)?;
-        let ws_leaf = Var::from_tensor(&ws.detach())?;
-        let img = self.g.synthesis.forward(&ws_leaf, draw.noise)?;
-        let pl_lengths = path_lengths(&img, &ws_leaf, pl_noise)?; // [N]
-        let pl_mean = ((pl_lengths.mean_all()? * PL_DECAY)? + pl_mean * (1.0 - PL_DECAY))?;
-        let pl_penalty = pl_lengths.broadcast_sub(&pl_mean)?.sqr()?; // [N]
+        let pl_mean = ((lengths.mean_all()? * PL_DECAY)? + pl_mean * (1.0 - PL_DECAY))?;
+        let pl_penalty = lengths.broadcast_sub(&pl_mean)?.sqr()?; // [N]
         let loss = (pl_penalty.mean_all()? * (pl_weight * gain))?;
         let (mapping, synthesis) = self.g_params.split_at(self.num_mapping_params);
         let mut leaves = vec![&ws_leaf];
@@ -195,8 +218,7 @@ impl Networks {
         let d_ws = synthesis_grads.remove(0);
         let mut grads = grad(&(ws * d_ws)?.sum_all()?, &refs(mapping))?;
         grads.append(&mut synthesis_grads);
-        let pl_mean = pl_mean.to_dtype(DType::F64)?.to_scalar()?;
-        Ok(GReg { grads, pl_penalty: pl_penalty.detach(), pl_mean })
+        Ok(GReg { grads, pl_penalty: pl_penalty.detach() })
     }
 
     /// Dmain: D should tell generated images from real ones.
@@ -204,7 +226,7 @@ impl Networks {
     /// # Errors
     /// Fails if an op does, or is cancelled.
     pub fn d_main(&self, draw: &Draw, reals: &Reals) -> Result<DMain> {
-        let ws = training_ws(&self.g_frozen, draw)?;
+        let (ws, w_mean) = training_ws(&self.g_frozen, draw)?;
         let fake_img = self.g_frozen.synthesis.forward(&ws, draw.noise)?;
         let params = refs(&self.d_params);
         let fake_logits = self.d.forward(&fake_img, draw.c.as_ref())?;
@@ -215,7 +237,7 @@ impl Networks {
         let real_loss = d_loss_real(&real_logits)?;
         add_to(&mut grads, grad(&real_loss.mean_all()?, &params)?)?;
         let loss = (fake_loss + real_loss.detach())?;
-        Ok(DMain { grads, fake_logits, real_logits: real_logits.detach(), loss })
+        Ok(DMain { grads, w_mean, fake_logits, real_logits: real_logits.detach(), loss })
     }
 
     /// Dreg: D should be flat around real images (R1).
@@ -233,6 +255,14 @@ impl Networks {
         Ok(DReg { grads, real_logits: real_logits.detach(), r1_penalty: penalty.detach() })
     }
 
+    /// Moves the running mean of `w` towards the mean of a pass, `[w_dim]`.
+    ///
+    /// # Errors
+    /// Fails if the shapes differ.
+    pub fn track_w_avg(&self, w_mean: &Tensor) -> Result<()> {
+        self.g_frozen.mapping.track_w_avg(w_mean)
+    }
+
     /// Running mean of `w [w_dim]`.
     ///
     /// # Errors
@@ -242,19 +272,24 @@ impl Networks {
     }
 }
 
-/// `ws [N, num_ws, w_dim]` of a training pass: moves the mean of `w` and mixes styles.
-fn training_ws(g: &Generator, draw: &Draw) -> Result<Tensor> {
+/// The running mean of path lengths, moved by the mean length of a pass.
+pub fn moved_pl_mean(pl_mean: f64, mean_length: f64) -> f64 {
+    pl_mean * (1.0 - PL_DECAY) + mean_length * PL_DECAY
+}
+
+/// `ws [N, num_ws, w_dim]` of a training pass, with styles mixed, and the mean of `w [w_dim]`.
+fn training_ws(g: &Generator, draw: &Draw) -> Result<(Tensor, Tensor)> {
     let w = g.mapping.forward(Some(&draw.z), draw.c.as_ref())?;
-    g.mapping.track_w_avg(&w)?;
+    let w_mean = w.detach().mean(0)?;
     let num_ws = g.config.num_ws();
     let ws = g.mapping.broadcast(&w, num_ws, Truncation::NONE)?;
     match &draw.mix {
         Some((cutoff, z)) if *cutoff < num_ws => {
             let other = g.ws(z, draw.c.as_ref(), Truncation::NONE)?;
             let other = other.narrow(1, *cutoff, num_ws - cutoff)?;
-            Tensor::cat(&[ws.narrow(1, 0, *cutoff)?, other], 1)
+            Ok((Tensor::cat(&[ws.narrow(1, 0, *cutoff)?, other], 1)?, w_mean))
         }
-        _ => Ok(ws),
+        _ => Ok((ws, w_mean)),
     }
 }
 

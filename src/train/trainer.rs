@@ -11,11 +11,13 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::config::TrainConfig;
-use super::draws::{Phase, Round, draw_rounds};
-use super::phases::{Networks, Reals, add_to};
+use super::draws::{Part, Phase, Round, draw_rounds};
+use super::phases::{Networks, Reals};
 use super::presets::smaller_batch_gpu;
+use super::ranks::{Total, mean, pl_means, stats_of_all};
 use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
+use crate::ops::collective::Member;
 
 /// Steps from one path length regularisation to the next.
 pub const G_REG_INTERVAL: u64 = 4;
@@ -62,6 +64,8 @@ pub struct Trainer {
     running: Running,
     /// Factor on summed gradients: 1, or less since rounds became smaller and so more.
     grad_gain: f64,
+    /// This rank among those that share the rounds; absent: all rounds are done here.
+    pub(super) member: Option<Member>,
 }
 
 /// Where a step is; between steps it is at its start.
@@ -71,8 +75,6 @@ struct Running {
     num_phases: usize,
     /// What they found.
     stats: StepStats,
-    /// The mean of `w` as the present phase found it.
-    w_avg: Option<Tensor>,
     /// Whether the present phase has begun to move weights.
     moves: bool,
 }
@@ -116,6 +118,7 @@ impl Trainer {
             cur_nimg: 0,
             running: Running::default(),
             grad_gain: 1.0,
+            member: None,
         })
     }
 
@@ -144,6 +147,11 @@ impl Trainer {
         &self.networks
     }
 
+    /// Where this replica computes.
+    pub fn device(&self) -> &Device {
+        self.networks.g_store.device()
+    }
+
     /// Whether the run has seen as many images as it should.
     pub fn is_done(&self) -> bool {
         self.cur_nimg as f64 >= self.config.total_kimg * 1000.0
@@ -162,12 +170,17 @@ impl Trainer {
         Ok(&self.g_ema)
     }
 
-    /// The random inputs of the next step, one [`Round`] for each `batch_gpu` of the real images.
+    /// The random inputs of the next step: one [`Round`] for each `batch_gpu` of the real images,
+    /// or those that fall to this rank.
     ///
     /// # Errors
     /// As [`draw_rounds`].
     pub fn draw(&self, reals: &Reals, label_pool: Option<&Tensor>) -> Result<Vec<Round>> {
-        draw_rounds(&self.config, self.num_steps, reals, label_pool)
+        let (first, every) =
+            self.member.as_ref().map_or((0, 1), |member| (member.rank(), member.num_ranks()));
+        let dtype = self.networks.g_store.dtype();
+        let part = Part { first, every, dtype, device: self.device() };
+        draw_rounds(&self.config, self.num_steps, reals, label_pool, &part)
     }
 
     /// One step: every phase that is due, over all rounds.
@@ -175,14 +188,13 @@ impl Trainer {
     /// # Errors
     /// Fails if an op does, or is cancelled; then the step has not happened as far as
     /// [`Trainer::g_ema`] and the counters are concerned, and the run should end, unless
-    /// [`Trainer::lower_batch_gpu`] lets it go on.
+    /// [`super::Ranks::lower_batch_gpu`] lets it go on.
     pub fn step(&mut self, rounds: &[Round]) -> Result<StepStats> {
         let is_due =
             |weight: f64, interval| weight > 0.0 && self.num_steps.is_multiple_of(interval);
         let g_reg = is_due(self.config.pl_weight, G_REG_INTERVAL);
         let d_reg = is_due(self.config.r1_gamma, D_REG_INTERVAL);
         while let Some(&phase) = PHASES.get(self.running.num_phases) {
-            self.running.w_avg = Some(self.networks.w_avg()?.copy()?);
             let mut stats = self.running.stats;
             match phase {
                 Phase::Gmain => self.g_main(rounds, &mut stats)?,
@@ -192,9 +204,10 @@ impl Trainer {
                 Phase::Greg | Phase::Dreg => (),
             }
             let num_phases = self.running.num_phases + 1;
-            self.running = Running { num_phases, stats, ..Running::default() };
+            self.running = Running { num_phases, stats, moves: false };
         }
-        let mut stats = std::mem::take(&mut self.running).stats;
+        let mut stats = stats_of_all(self.member.as_ref(), self.running.stats)?;
+        self.running = Running::default();
         let start = Instant::now();
         self.pending_ema = Some(self.ema_beta());
         for (name, buffer) in self.networks.g_store.buffers() {
@@ -212,24 +225,20 @@ impl Trainer {
     /// they have; `None` if that cannot be.
     ///
     /// The caller draws again and calls [`Trainer::step`], which starts with the phase that failed:
-    /// a phase moves weights in its last act only, so it can be run again from its start, and those
-    /// before it stand. What it moved besides, the mean of `w`, is put back. Once weights have
-    /// begun to move there is no way back, and a mini-batch std group is never split: it is a part
-    /// of D. Gradients are sums over rounds, so they are scaled to what Adam's moments are used to.
-    ///
-    /// # Errors
-    /// Fails if the device does.
-    pub fn lower_batch_gpu(&mut self) -> Result<Option<usize>> {
-        let Some(batch_gpu) = smaller_batch_gpu(&self.config) else { return Ok(None) };
-        if self.running.moves {
-            return Ok(None);
-        }
-        if let Some(w_avg) = self.running.w_avg.take() {
-            self.networks.g_store.set("mapping.w_avg", &w_avg)?;
-        }
+    /// a phase moves anything in its last act only, so it can be run again from its start, and those
+    /// before it stand. Once weights have begun to move there is no way back, and a mini-batch std
+    /// group is never split: it is a part of D. Gradients are sums over rounds, so they are scaled to
+    /// what Adam's moments are used to.
+    pub(super) fn lower_batch_gpu(&mut self) -> Option<usize> {
+        let batch_gpu = smaller_batch_gpu(&self.config).filter(|_| !self.running.moves)?;
         self.grad_gain *= batch_gpu as f64 / self.config.batch_gpu as f64;
         self.config.batch_gpu = batch_gpu;
-        Ok(Some(batch_gpu))
+        Some(batch_gpu)
+    }
+
+    /// Whether the phase that is running can be run again, and which it is.
+    pub(super) fn phase_to_repeat(&self) -> Option<usize> {
+        (!self.running.moves).then_some(self.running.num_phases)
     }
 
     /// Decay of the average in this step: a half-life of `ema_kimg`, shorter at the beginning.
@@ -245,11 +254,11 @@ impl Trainer {
         for round in rounds {
             let result = self.networks.g_main(&round.g_main)?;
             total.add(result.grads)?;
+            total.w_means.push(result.w_mean);
             stats.g_loss += mean(&result.loss)? / rounds.len() as f64;
         }
+        let grads = self.settle(total)?;
         let ema = self.pending_ema.take().map(|beta| (self.g_ema_params.as_slice(), beta));
-        let grads = total.scaled(self.grad_gain)?;
-        self.running.moves = true;
         self.adam_g.step(&grads, ema)?;
         stats.seconds[Phase::Gmain as usize] = start.elapsed().as_secs_f64();
         Ok(())
@@ -262,13 +271,15 @@ impl Trainer {
         let (mut penalty, mut pl_mean) = (0.0, self.pl_mean);
         for round in rounds {
             let (draw, pl_noise) = &round.g_reg;
-            let result = self.networks.g_reg(draw, pl_noise, pl_mean, weights)?;
+            let lengths = self.networks.path_lengths(draw, pl_noise)?;
+            let (before, after) = pl_means(self.member.as_ref(), pl_mean, &lengths.lengths)?;
+            pl_mean = after;
+            total.w_means.push(lengths.w_mean.clone());
+            let result = self.networks.g_reg(lengths, before, weights)?;
             total.add(result.grads)?;
             penalty += mean(&result.pl_penalty)? / rounds.len() as f64;
-            pl_mean = result.pl_mean;
         }
-        let grads = total.scaled(self.grad_gain)?;
-        self.running.moves = true;
+        let grads = self.settle(total)?;
         self.adam_g.step(&grads, None)?;
         self.pl_mean = pl_mean;
         stats.pl_penalty = Some(penalty);
@@ -282,14 +293,14 @@ impl Trainer {
         for round in rounds {
             let result = self.networks.d_main(&round.d_main, &round.reals)?;
             total.add(result.grads)?;
+            total.w_means.push(result.w_mean);
             let share = 1.0 / rounds.len() as f64;
             stats.d_loss += mean(&result.loss)? * share;
             stats.fake_score += mean(&result.fake_logits)? * share;
             stats.real_score += mean(&result.real_logits)? * share;
             stats.real_sign += mean(&result.real_logits.sign()?)? * share;
         }
-        let grads = total.scaled(self.grad_gain)?;
-        self.running.moves = true;
+        let grads = self.settle(total)?;
         self.adam_d.step(&grads, None)?;
         stats.seconds[Phase::Dmain as usize] = start.elapsed().as_secs_f64();
         Ok(())
@@ -305,39 +316,22 @@ impl Trainer {
             total.add(result.grads)?;
             penalty += mean(&result.r1_penalty)? / rounds.len() as f64;
         }
-        let grads = total.scaled(self.grad_gain)?;
-        self.running.moves = true;
+        let grads = self.settle(total)?;
         self.adam_d.step(&grads, None)?;
         stats.r1_penalty = Some(penalty);
         stats.seconds[Phase::Dreg as usize] = start.elapsed().as_secs_f64();
         Ok(())
     }
-}
 
-/// Gradients, summed over rounds.
-#[derive(Default)]
-struct Total {
-    grads: Vec<Tensor>,
-}
-
-impl Total {
-    fn add(&mut self, grads: Vec<Tensor>) -> Result<()> {
-        if self.grads.is_empty() {
-            self.grads = grads;
-            return Ok(());
-        }
-        add_to(&mut self.grads, grads)
+    /// Ends the part of a phase that can be run again: the means of `w` of all ranks' rounds enter
+    /// the running one, and the sums of gradients are returned.
+    fn settle(&mut self, total: Total) -> Result<Vec<Tensor>> {
+        let Total { grads, w_means } = total.of_all(self.member.as_ref())?;
+        let gain = self.grad_gain;
+        let scaled = |grad: Tensor| if gain == 1.0 { Ok(grad) } else { grad * gain };
+        let grads = grads.into_iter().map(scaled).collect();
+        self.running.moves = true;
+        w_means.iter().try_for_each(|w_mean| self.networks.track_w_avg(w_mean))?;
+        grads
     }
-
-    /// The sums times `gain`.
-    fn scaled(self, gain: f64) -> Result<Vec<Tensor>> {
-        if gain == 1.0 {
-            return Ok(self.grads);
-        }
-        self.grads.into_iter().map(|grad| grad * gain).collect()
-    }
-}
-
-fn mean(x: &Tensor) -> Result<f64> {
-    x.to_dtype(DType::F64)?.mean_all()?.to_scalar()
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
 use stylegan2_c2d::model::{Noise, Store};
-use stylegan2_c2d::train::phases::{Draw, Networks, Reals};
+use stylegan2_c2d::train::phases::{Draw, Networks, Reals, moved_pl_mean};
 
 use crate::golden::{Check, Golden, files};
 use crate::networks::{self, labels, state_of};
@@ -30,7 +30,7 @@ fn check_files(suffix: &str, dtype: DType) -> Result<()> {
     Ok(())
 }
 
-/// Fresh networks with the state of the golden file, since every phase moves `w_avg`.
+/// Fresh networks with the state of the golden file: `w_avg` is moved after every phase.
 fn fresh(state: &Golden, dtype: DType) -> Result<Networks> {
     let loaded = networks::Networks::load(state, &state.json("spec")?, "", dtype)?;
     Ok(Networks::new(&loaded.g_config, &loaded.d_config, loaded.g_store, loaded.d_store)?)
@@ -69,6 +69,7 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     let g_main = n.g_main(&draw)?;
     close("Gmain.Loss/scores/fake", &g_main.fake_logits, OUTPUT)?;
     close("Gmain.Loss/G/loss", &g_main.loss, OUTPUT)?;
+    n.track_w_avg(&g_main.w_mean)?;
     close("Gmain.w_avg_after", n.w_avg()?, OUTPUT)?;
     let g_main_grads = named(&n.g_store, g_main.grads);
 
@@ -77,10 +78,13 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     let first = |x: &Tensor| x.narrow(0, 0, num_pl);
     let half = Draw { z: first(&draw.z)?, c: c.as_ref().map(first).transpose()?, ..draw.clone() };
     let pl_mean = get("in.pl_mean0")?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-    let g_reg = n.g_reg(&half, &get("in.pl_noise")?, pl_mean, (2.0, 1.0))?;
+    let lengths = n.path_lengths(&half, &get("in.pl_noise")?)?;
+    n.track_w_avg(&lengths.w_mean)?;
+    let mean_length = lengths.lengths.to_dtype(DType::F64)?.mean_all()?.to_scalar()?;
+    let g_reg = n.g_reg(lengths, pl_mean, (2.0, 1.0))?;
     close("Greg.Loss/pl_penalty", &g_reg.pl_penalty, SECOND_ORDER)?;
     close("Greg.Loss/G/reg", &(&g_reg.pl_penalty * 2.0)?, SECOND_ORDER)?;
-    let moved = Tensor::new(g_reg.pl_mean, n.w_avg()?.device())?;
+    let moved = Tensor::new(moved_pl_mean(pl_mean, mean_length), n.w_avg()?.device())?;
     close("Greg.pl_mean_after", &moved, OUTPUT)?;
     close("Greg.w_avg_after", n.w_avg()?, OUTPUT)?;
     let g_reg_grads = named(&n.g_store, g_reg.grads);
@@ -90,6 +94,7 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     close("Dmain.Loss/scores/fake", &d_main.fake_logits, OUTPUT)?;
     close("Dmain.Loss/scores/real", &d_main.real_logits, OUTPUT)?;
     close("Dmain.Loss/D/loss", &d_main.loss, OUTPUT)?;
+    n.track_w_avg(&d_main.w_mean)?;
     close("Dmain.w_avg_after", n.w_avg()?, OUTPUT)?;
     let d_main_grads = named(&n.d_store, d_main.grads);
 

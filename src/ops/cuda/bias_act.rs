@@ -32,7 +32,7 @@ pub(in crate::ops) fn forward<M: Machine, T: Element>(
         channels: b.len as u64,
         plane: plane as u64,
         slopes: slopes::<T>(act),
-        limit: T::constant(act.limit),
+        limit: T::stored(act.limit),
     };
     gpu.launch::<T, _>("bias_act", args, x.len)?;
     Ok(y)
@@ -73,7 +73,7 @@ pub(in crate::ops) fn backward<M: Machine, T: Element>(
         plane: plane as u64,
         lanes: lanes as u64,
         slopes: slopes::<T>(act),
-        limit: T::constant(act.limit),
+        limit: T::stored(act.limit),
     };
     gpu.launch::<T, _>("bias_act_grad", args, rows * lanes)?;
     let of_channels = |sums| sum::channels(gpu, &sums, rows / channels.max(1), (channels, lanes));

@@ -106,7 +106,7 @@ impl Call<'_> {
     {
         let (a, b) = (view::<T>(a, a_layout)?, view::<T>(b, b_layout)?);
         let len: usize = self.out_dims().iter().product();
-        if a.len() == 0 || b.len() == 0 || len == 0 {
+        if a.is_empty() || b.is_empty() || len == 0 {
             return Ok(CudaStorage::wrap_cuda_slice(
                 self.device.alloc_zeros::<T>(len)?,
                 self.device.clone(),
@@ -142,10 +142,11 @@ impl Call<'_> {
             [1; 2],
             sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION,
         )?;
-        let is_half = size_of::<T>() == 2;
-        conv.set_math_type(match is_half || math().tf32 {
-            true => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
-            false => sys::cudnnMathType_t::CUDNN_FMA_MATH,
+        let tensor_cores = sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH;
+        conv.set_math_type(match (size_of::<T>(), math().tf32) {
+            (2, _) => tensor_cores,
+            (_, true) => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
+            (_, false) => sys::cudnnMathType_t::CUDNN_FMA_MATH,
         })?;
         Ok(Descriptors {
             conv,

@@ -32,6 +32,7 @@ pub(in crate::ops) struct Gpu {
 
 impl Gpu {
     /// The GPU that holds `storage`.
+    #[expect(clippy::unnecessary_wraps, reason = "a build without GPUs has none to give")]
     pub(in crate::ops) fn of(storage: &CudaStorage) -> Result<Self> {
         Ok(Self { device: storage.device().clone() })
     }

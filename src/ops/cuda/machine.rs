@@ -36,6 +36,9 @@ pub(in crate::ops) trait Element: Storable + Copy + 'static {
     const SUFFIX: &'static str;
     /// A constant in the type that is computed in.
     fn constant(value: f64) -> Self::Compute;
+    /// The nearest number that this type can store, in the type that is computed in: what a result
+    /// must be compared with.
+    fn stored(value: f64) -> Self::Compute;
     /// What memory holds before anything is written to it, where that is known.
     #[cfg_attr(
         not(feature = "emulate-cuda"),
@@ -56,6 +59,9 @@ impl Element for f32 {
     fn constant(value: f64) -> f32 {
         value as f32
     }
+    fn stored(value: f64) -> f32 {
+        value as f32
+    }
 }
 
 impl Element for f64 {
@@ -63,6 +69,9 @@ impl Element for f64 {
     const SUFFIX: &'static str = "f64";
     const UNWRITTEN: Self = f64::NAN;
     fn constant(value: f64) -> f64 {
+        value
+    }
+    fn stored(value: f64) -> f64 {
         value
     }
 }
@@ -74,6 +83,9 @@ impl Element for half::f16 {
     fn constant(value: f64) -> f32 {
         value as f32
     }
+    fn stored(value: f64) -> f32 {
+        half::f16::from_f64(value).to_f32()
+    }
 }
 
 impl Element for half::bf16 {
@@ -82,6 +94,9 @@ impl Element for half::bf16 {
     const UNWRITTEN: Self = half::bf16::NAN;
     fn constant(value: f64) -> f32 {
         value as f32
+    }
+    fn stored(value: f64) -> f32 {
+        half::bf16::from_f64(value).to_f32()
     }
 }
 

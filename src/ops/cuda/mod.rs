@@ -6,7 +6,7 @@
 //! compiled as C++ (feature `emulate-cuda`). In an emulating build the ops' own tests, gradients
 //! of second order included, are tests of the GPU's kernels.
 //!
-//! Convolutions are cuDNN's. Where a device has no kernel for an op, or the self-test did not
+//! Convolutions are cuDNN's, and what goes from GPU to GPU is NCCL's. Where a device has no kernel for an op, or the self-test did not
 //! trust one, the op's reference path in plain candle ops is taken: slower, same results.
 //!
 //! This file is the only place that asks which of the two features is on.
@@ -25,17 +25,19 @@ mod cudnn;
 #[cfg(feature = "cuda")]
 mod gpu;
 #[cfg(feature = "cuda")]
+mod nccl;
+#[cfg(feature = "cuda")]
 mod pool;
 #[cfg(feature = "cuda")]
 pub(super) use {
     cudnn::conv2d, cudnn::is_present as has_cudnn, gpu::Gpu, gpu::open, gpu::peak_bytes,
-    gpu::set_gemm,
+    gpu::set_gemm, nccl::Nccl,
 };
 
 #[cfg(not(feature = "cuda"))]
 mod none;
 #[cfg(not(feature = "cuda"))]
-pub(super) use none::{Gpu, conv2d, has_cudnn, open, peak_bytes, set_gemm};
+pub(super) use none::{Gpu, Nccl, conv2d, has_cudnn, open, peak_bytes, set_gemm};
 
 #[cfg(feature = "emulate-cuda")]
 pub(super) mod emulate;

@@ -83,3 +83,22 @@ pub(in crate::ops) fn conv2d(
 ) -> Result<CudaStorage> {
     match Gpu::of(a)? {}
 }
+
+/// The connection of a GPU to others; there is none.
+#[derive(Clone)]
+pub(in crate::ops) enum Nccl {}
+
+impl Nccl {
+    /// Says that this build connects no GPUs.
+    pub(in crate::ops) fn connect(_devices: &[Device]) -> Result<Vec<Self>> {
+        bail!("this build has no GPU support; build with --features cuda")
+    }
+
+    pub(in crate::ops) fn all_gather(&self, _x: &Tensor) -> Result<Vec<Tensor>> {
+        match *self {}
+    }
+
+    pub(in crate::ops) fn abort(&self) {
+        match *self {}
+    }
+}
