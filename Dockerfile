@@ -35,19 +35,17 @@ COPY --from=rust /usr/local/rustup /usr/local/rustup
 COPY --from=rust /usr/local/cargo /usr/local/cargo
 WORKDIR /build
 # The kernels are PTX of capability 7.5, which the driver compiles for the GPU at hand: Turing to
-# Blackwell. docker/nvcc says what it does beyond nvcc. cudarc is held to the functions of CUDA 12.0
-# and, by the cfg, opens each library at its first use: the binary starts where there is none. The
-# explicit target keeps that cfg away from build scripts.
+# Blackwell. cudarc is held to the functions of CUDA 12.0, the oldest of the series, and opens each
+# library at its first use. docker/nvcc and docker/rustc say what they do beyond nvcc and rustc.
 ENV RUSTUP_HOME=/usr/local/rustup \
     CARGO_HOME=/usr/local/cargo \
     PATH=/usr/local/cargo/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu \
     CARGO_PROFILE_RELEASE_STRIP=symbols \
     CUDA_COMPUTE_CAP=75 \
     CUDARC_CUDA_VERSION=12000 \
     NVCC=/build/docker/nvcc \
-    RUSTFLAGS="--cfg feature=\"dynamic-loading\""
-COPY docker/nvcc docker/nvcc
+    RUSTC_WRAPPER=/build/docker/rustc
+COPY docker docker
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
@@ -101,6 +99,6 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
 COPY --from=cuda-libraries /libraries/ /usr/local/lib/
 RUN ldconfig
 COPY --chmod=0644 LICENSE /usr/share/doc/stylegan2-c2d/LICENSE
-COPY --from=build-cuda --chmod=0755 /build/target/x86_64-unknown-linux-gnu/release/stylegan2-c2d /usr/local/bin/stylegan2-c2d
+COPY --from=build-cuda --chmod=0755 /build/target/release/stylegan2-c2d /usr/local/bin/stylegan2-c2d
 WORKDIR /
 ENTRYPOINT ["/usr/local/bin/stylegan2-c2d"]
