@@ -90,7 +90,7 @@ LABEL org.opencontainers.image.title="stylegan2-c2d" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT AND LicenseRef-NVIDIA-CUDA"
 # NVIDIA's base refuses to start on a driver older than its own toolkit; ours may be older, and where
-# it does not do, the program says so and computes on the processor. The driver's cache of compiled
+# it will not do, the program itself says so in the job's log. The driver's cache of compiled
 # kernels would need a home folder and is of no use to a container that runs once.
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
