@@ -43,7 +43,7 @@ pub(super) struct EstimateArgs {
     /// Where to compute: auto, cuda or cpu.
     #[arg(long, default_value = "auto", value_parser = device_choice)]
     device: DeviceChoice,
-    /// What a GPU computes in: f32, tf32, f16 or bf16 [default: f16].
+    /// What a GPU computes in: f32, tf32, f16 or bf16 [default: tf32].
     #[arg(long, value_parser = precision)]
     precision: Option<Precision>,
     /// Augmentation: none is built yet, so only noaug.

@@ -37,7 +37,7 @@ pub struct Params {
     pub gamma: Option<f64>,
     /// Where the training runs.
     pub device: DeviceChoice,
-    /// The types that a GPU computes in; absent: 16 bits at the highest resolutions.
+    /// The types that a GPU computes in; absent: products of f32 rounded to 10 bits.
     pub precision: Option<Precision>,
     /// Whether a GPU makes the same numbers each time.
     pub deterministic: bool,
@@ -191,7 +191,7 @@ impl Params {
     pub fn precision_on(&self, device: DeviceKind) -> Precision {
         match device {
             DeviceKind::Cpu => Precision::F32,
-            DeviceKind::Cuda => self.precision.unwrap_or(Precision::F16),
+            DeviceKind::Cuda => self.precision.unwrap_or(Precision::Tf32),
         }
     }
 

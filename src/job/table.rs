@@ -129,7 +129,7 @@ pub const PARAMETERS: [Parameter; 18] = [
         kind: Kind::Select,
         default: "auto",
         allowed: "f32, tf32, f16, bf16 or auto",
-        doc: "What a GPU computes in: f32, tf32 (rounded products), f16 or bf16 (16 bits at the four highest resolutions); auto: f16.",
+        doc: "What a GPU computes in: f32, tf32 (products rounded to 10 bits), f16 or bf16 (16 bits at the four highest resolutions); auto: tf32.",
         set: |params, text| set_or_auto(&mut params.precision, text, choice),
     },
     Parameter {
