@@ -19,6 +19,7 @@ mod channel_sum;
 mod check;
 pub mod conv2d;
 pub mod conv2d_resample;
+pub mod cost;
 mod cpu;
 pub mod cuda;
 pub mod device;

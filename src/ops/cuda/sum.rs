@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{Element, Machine};
+use super::{Element, Machine, View, Work};
 
 /// Terms that one thread adds up.
 const TERMS: usize = 64;
@@ -24,6 +24,11 @@ pub(super) fn lanes(plane: usize) -> usize {
     plane.div_ceil(TERMS).max(32).min(plane).max(1)
 }
 
+/// Each of `len` terms added once, to `y`.
+fn work<A, T>(len: usize, y: &View<T>) -> Work {
+    Work { num_threads: y.len, bytes: len * size_of::<A>() + y.bytes(), flop: len }
+}
+
 /// Sums of each row of `x [rows, lanes]`: `[rows]`.
 pub(super) fn rows<M: Machine, T: Element>(
     gpu: &M,
@@ -35,7 +40,8 @@ pub(super) fn rows<M: Machine, T: Element>(
     let (inner, outer_step, step, end) = (1, lanes as u64, 1, lanes as u64);
     let (x, to) = (gpu.view(x).address, gpu.view(&y).address);
     let args = SumArgs { x, y: to, inner, outer_step, step, end };
-    gpu.launch::<T, _>("sum", args, rows)?;
+    let work = work::<T::Compute, T>(rows * lanes, &gpu.view(&y));
+    gpu.launch::<T, _>("sum", args, work)?;
     Ok(y)
 }
 
@@ -52,7 +58,8 @@ pub(super) fn channels<M: Machine, T: Element>(
     let inner = channels as u64;
     let end = (n * channels) as u64;
     let args = SumArgs { x, y: to, inner, outer_step: 0, step: inner, end };
-    gpu.launch::<T, _>("sum", args, channels)?;
+    let work = work::<T::Compute, T>(n * channels, &gpu.view(&y));
+    gpu.launch::<T, _>("sum", args, work)?;
     Ok(y)
 }
 
@@ -75,11 +82,12 @@ pub(super) fn all<M: Machine, T: Element>(
         let parts = len.div_ceil(TERMS);
         let sums = gpu.alloc::<T::Compute>(parts)?;
         let args = fold(len, gpu.view(&x).address, gpu.view(&sums).address, parts);
-        gpu.launch::<T::Compute, _>("sum", args, parts)?;
+        let work = work::<T::Compute, T::Compute>(len, &gpu.view(&sums));
+        gpu.launch::<T::Compute, _>("sum", args, work)?;
         (x, len) = (sums, parts);
     }
     let y = gpu.alloc::<T>(1)?;
     let args = fold(len, gpu.view(&x).address, gpu.view(&y).address, 1);
-    gpu.launch::<T, _>("sum", args, 1)?;
+    gpu.launch::<T, _>("sum", args, work::<T::Compute, T>(len, &gpu.view(&y)))?;
     Ok(y)
 }
