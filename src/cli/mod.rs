@@ -1,6 +1,7 @@
 //! The command line: what a person does at home, and the job when nothing is said.
 
 mod check;
+mod count;
 mod demo;
 mod demo_set;
 mod doctor;

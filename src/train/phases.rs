@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use super::loss::{d_loss_fake, d_loss_real, g_loss, path_lengths, r1_penalty};
 use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
 use crate::model::{Discriminator, Generator, Noise, Store, Truncation, discriminator, generator};
-use crate::ops::grad;
+use crate::ops::{cost, grad};
 
 /// Decay of the running mean of path lengths.
 const PL_DECAY: f64 = 0.01;
@@ -181,6 +181,7 @@ impl Networks {
         let d_ws = synthesis_grads.remove(0);
         let mut grads = grad(&(ws * d_ws)?.sum_all()?, &refs(mapping))?;
         grads.append(&mut synthesis_grads);
+        cost::copied();
         let pl_mean = pl_mean.to_dtype(DType::F64)?.to_scalar()?;
         Ok(GReg { grads, pl_penalty: pl_penalty.detach(), pl_mean })
     }

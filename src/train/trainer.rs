@@ -16,6 +16,7 @@ use super::phases::{Networks, Reals, add_to};
 use super::presets::smaller_batch_gpu;
 use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
+use crate::ops::cost;
 
 /// Steps from one path length regularisation to the next.
 pub const G_REG_INTERVAL: u64 = 4;
@@ -55,7 +56,7 @@ pub struct Trainer {
     g_ema: Store,
     g_ema_params: Vec<Var>,
     /// Decay with which the last finished step still has to enter the average.
-    pending_ema: Option<f64>,
+    pub(super) pending_ema: Option<f64>,
     pl_mean: f64,
     num_steps: u64,
     cur_nimg: u64,
@@ -238,7 +239,7 @@ impl Trainer {
         0.5f64.powf(self.config.batch as f64 / full.min(ramp).max(1e-8))
     }
 
-    fn g_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+    pub(super) fn g_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
         let start = Instant::now();
         let mut total = Total::default();
         for round in rounds {
@@ -254,7 +255,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn g_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+    pub(super) fn g_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
         let start = Instant::now();
         let weights = (self.config.pl_weight, G_REG_INTERVAL as f64);
         let mut total = Total::default();
@@ -275,7 +276,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn d_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+    pub(super) fn d_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
         let start = Instant::now();
         let mut total = Total::default();
         for round in rounds {
@@ -294,7 +295,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn d_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+    pub(super) fn d_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
         let start = Instant::now();
         let mut total = Total::default();
         let mut penalty = 0.0;
@@ -338,5 +339,6 @@ impl Total {
 }
 
 fn mean(x: &Tensor) -> Result<f64> {
+    cost::copied();
     x.to_dtype(DType::F64)?.mean_all()?.to_scalar()
 }
