@@ -1,75 +1,141 @@
 //! `doctor`: whether this machine's GPU computes what the processor does, and how fast it is.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use candle_core::{DType, Device, Tensor};
+use tracing::info;
 
 use super::device_choice;
+use crate::model::Precision;
+use crate::ops::cancel::{self, Cancel};
 use crate::ops::cuda::{Math, set_math};
-use crate::ops::device::{DeviceChoice, open};
+use crate::ops::device::{DeviceChoice, DeviceKind, open};
 use crate::ops::rng::{Rng, Stream};
-use crate::ops::selftest::{Errors, cases};
+use crate::ops::selftest::{are_explained, cases};
 use crate::ops::{conv2d, normals};
-use crate::train::selftest::training_errors;
+use crate::train::selftest::{tolerance, training_errors};
+
+/// Side of the matrix product that is timed.
+const GEMM: usize = 4096;
+/// Images of the convolutions that are timed, and their channels and resolutions.
+const CONV_BATCH: usize = 16;
+const CONVS: [(usize, usize); 3] = [(512, 16), (256, 64), (64, 256)];
+/// Values of the tensor that is copied.
+const COPY: usize = 1 << 26;
 
 /// Flags of `doctor`.
 #[derive(Debug, clap::Args)]
 pub(super) struct DoctorArgs {
-    /// Device to examine.
+    /// Device to examine: auto, cuda or cpu.
     #[arg(long, default_value = "auto", value_parser = device_choice)]
     device: DeviceChoice,
 }
 
-pub(super) fn run(args: &DoctorArgs) -> Result<()> {
-    let opened = open(args.device)?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}\n", opened.description)?;
-    writeln!(out, "{:38} {:>9} {:>9} {:>9}", "op, in f32", "value", "gradient", "2nd order")?;
-    let mut worst: Errors = [0.0; 3];
-    for case in cases()? {
-        let errors = case.errors(DType::F32, &opened.device).context(case.name)?;
-        let [value, first, second] = errors;
-        writeln!(out, "{:38} {value:9.1e} {first:9.1e} {second:9.1e}", case.name)?;
-        worst.iter_mut().zip(errors).for_each(|(worst, error)| *worst = worst.max(error));
+pub(super) fn run(args: &DoctorArgs, stop: Arc<AtomicBool>) -> Result<()> {
+    let cancel = Cancel { flag: Some(stop), deadline: None };
+    match cancel::scope(cancel.clone(), || examine(args)) {
+        Err(_) if cancel.is_due() => {
+            info!("stopped before the examination was done");
+            Ok(())
+        }
+        other => other,
     }
-    let steps = training_errors(&opened.device)?;
-    let steps: Vec<_> = steps.iter().map(|error| format!("{error:.1e}")).collect();
-    writeln!(out, "\nfive training steps: {}", steps.join(" "))?;
-    speeds(&mut out, &opened.device)
 }
 
-fn speeds(out: &mut impl Write, device: &Device) -> Result<()> {
-    for tf32 in [false, true] {
-        set_math(Math { tf32, ..Math::default() });
-        let name = if tf32 { "TF32" } else { "f32" };
-        let n = 4096;
-        let draw = |part: u64, shape: &[usize]| {
-            normals(&Rng::new(0, Stream::Pictures, 0), part, shape, (DType::F32, device))
-        };
-        let (a, b) = (draw(0, &[n, n])?, draw(1, &[n, n])?);
-        let seconds = time(device, &|| Ok(a.matmul(&b)?))?;
-        writeln!(
-            out,
-            "matrix product 4096, {name}: {:.1} TFLOP/s",
-            2.0 * (n as f64).powi(3) / seconds / 1e12
-        )?;
-        for (c, res) in [(512, 16), (256, 64), (64, 256)] {
-            let (x, w) = (draw(0, &[16, c, res, res])?, draw(1, &[c, c, 3, 3])?);
-            let seconds = time(device, &|| Ok(conv2d(&x, &w, 1, 1, 1.0)?))?;
-            let flop = 2.0 * (16 * c * c * 9 * res * res) as f64;
-            writeln!(
-                out,
-                "convolution {c} x {res}x{res}, {name}: {:.1} TFLOP/s",
-                flop / seconds / 1e12
-            )?;
+fn examine(args: &DoctorArgs) -> Result<()> {
+    let opened = open(args.device)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", opened.description)?;
+    let is_gpu = opened.kind == DeviceKind::Cuda;
+    let narrow = if is_gpu { &[Precision::F16, Precision::Bf16][..] } else { &[] };
+    let mut num_bad = ops(&mut out, &opened.device, DType::F32)?;
+    num_bad += training(&mut out, &opened.device, Precision::F32)?;
+    for precision in narrow {
+        let dtype = if *precision == Precision::F16 { DType::F16 } else { DType::BF16 };
+        if Tensor::ones(1, DType::F32, &opened.device)?.to_dtype(dtype).is_err() {
+            writeln!(out, "\n{dtype:?}: this build has no kernels for it")?;
+            continue;
         }
+        num_bad += ops(&mut out, &opened.device, dtype)?;
+        num_bad += training(&mut out, &opened.device, *precision)?;
     }
-    set_math(Math::default());
+    if is_gpu {
+        speeds(&mut out, &opened.device)?;
+    }
+    if num_bad > 0 {
+        bail!("{num_bad} lines differ from the processor by more than rounding explains");
+    }
+    writeln!(out, "\nall agree with the processor")?;
     Ok(())
 }
 
+/// One line for each op; says how many differ.
+fn ops(out: &mut impl Write, device: &Device, dtype: DType) -> Result<usize> {
+    let title = format!("op in {dtype:?}");
+    writeln!(out, "\n{title:38} {:>9} {:>9} {:>9}", "value", "gradient", "2nd order")?;
+    let mut num_bad = 0;
+    for case in cases()?.iter().filter(|case| case.takes(dtype)) {
+        let errors = case.errors(dtype, device)?;
+        let [value, first, second] = errors;
+        let verdict = if are_explained(errors, dtype) { "" } else { "  DIFFERS" };
+        num_bad += usize::from(!verdict.is_empty());
+        writeln!(out, "{:38} {value:9.1e} {first:9.1e} {second:9.1e}{verdict}", case.name)?;
+    }
+    Ok(num_bad)
+}
+
+/// One line for a few steps of a tiny network; says whether they differ.
+fn training(out: &mut impl Write, device: &Device, precision: Precision) -> Result<usize> {
+    let errors = training_errors(device, precision)?;
+    let list: Vec<_> = errors.iter().map(|error| format!("{error:.1e}")).collect();
+    let is_bad = !errors.iter().all(|error| *error <= tolerance(precision));
+    let verdict = if is_bad { "  DIFFERS" } else { "" };
+    writeln!(out, "training in {precision:?}, step by step: {}{verdict}", list.join(" "))?;
+    Ok(usize::from(is_bad))
+}
+
+fn speeds(out: &mut impl Write, device: &Device) -> Result<()> {
+    let draw = |part: u64, shape: &[usize], dtype: DType| {
+        let rng = Rng::new(0, Stream::Pictures, 0);
+        normals(&rng, part, shape, (DType::F32, device))?.to_dtype(dtype)
+    };
+    let x = draw(0, &[COPY], DType::F32)?;
+    let seconds = time(device, &|| Ok(x.copy()?))?;
+    writeln!(out, "\ncopy: {:.0} GB/s read and written", 8.0 * COPY as f64 / seconds / 1e9)?;
+    let header = format!("{:22} {:>8} {:>8} {:>8}", "TFLOP/s", "f32", "TF32", "f16");
+    writeln!(out, "{header}")?;
+    let ways = [(false, DType::F32), (true, DType::F32), (false, DType::F16)];
+    let row = |flop: f64, work: &dyn Fn(DType) -> Result<f64>| -> Result<String> {
+        let speed = |(tf32, dtype)| {
+            set_math(Math { tf32, ..Math::default() });
+            Ok(format!(" {:8.1}", flop / work(dtype)? / 1e12))
+        };
+        let speeds: Result<Vec<_>> = ways.into_iter().map(speed).collect();
+        set_math(Math::default());
+        Ok(speeds?.concat())
+    };
+    let products = row(2.0 * (GEMM as f64).powi(3), &|dtype| {
+        let (a, b) = (draw(0, &[GEMM, GEMM], dtype)?, draw(1, &[GEMM, GEMM], dtype)?);
+        time(device, &|| Ok(a.matmul(&b)?))
+    })?;
+    writeln!(out, "{:22}{products}", format!("matrix product {GEMM}"))?;
+    for (c, res) in CONVS {
+        let flop = 2.0 * (CONV_BATCH * c * c * 9 * res * res) as f64;
+        let convolutions = row(flop, &|dtype| {
+            let (x, w) =
+                (draw(0, &[CONV_BATCH, c, res, res], dtype)?, draw(1, &[c, c, 3, 3], dtype)?);
+            time(device, &|| Ok(conv2d(&x, &w, 1, 1, 1.0)?))
+        })?;
+        writeln!(out, "{:22}{convolutions}", format!("conv 3x3 {c} x {res}x{res}"))?;
+    }
+    Ok(())
+}
+
+/// Seconds of one of ten, after two to warm up.
 fn time(device: &Device, work: &dyn Fn() -> Result<Tensor>) -> Result<f64> {
     for _ in 0..2 {
         work()?;

@@ -14,9 +14,10 @@ use tracing::info;
 use super::{UsageError, count, device_choice};
 use crate::job::memory::peak_and_current_bytes;
 use crate::job::params::Params;
+use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::cuda::{Math, set_math};
-use crate::ops::device::{DeviceChoice, DeviceKind, open};
+use crate::ops::device::{DeviceChoice, DeviceKind, open, peak_device_bytes};
 use crate::ops::rng::{Rng, Stream};
 use crate::train::config::TrainConfig;
 use crate::train::draws::Round;
@@ -42,9 +43,9 @@ pub(super) struct EstimateArgs {
     /// Where to compute: auto, cuda or cpu.
     #[arg(long, default_value = "auto", value_parser = device_choice)]
     device: DeviceChoice,
-    /// On a GPU: products of numbers rounded to 10 bits, which is faster.
-    #[arg(long)]
-    tf32: bool,
+    /// What a GPU computes in: f32, tf32, f16 or bf16 [default: f16].
+    #[arg(long, value_parser = precision)]
+    precision: Option<Precision>,
     /// Augmentation: none is built yet, so only noaug.
     #[arg(long, default_value = "noaug")]
     aug: String,
@@ -53,7 +54,7 @@ pub(super) struct EstimateArgs {
     cycles: Option<u64>,
     /// Measures nothing: counts what a step asks of a GPU, and says how long that would take one
     /// (at 256 px in two minutes and 10 GB).
-    #[arg(long, conflicts_with_all = ["device", "tf32", "cycles"])]
+    #[arg(long, conflicts_with_all = ["device", "precision", "cycles"])]
     count: bool,
     /// Prints one JSON object on stdout.
     #[arg(long)]
@@ -86,9 +87,17 @@ impl EstimateArgs {
                 }
             },
         };
-        let overrides = Overrides { batch: self.batch, ..Overrides::default() };
+        let params = Params { precision: self.precision, ..Params::default() };
+        let precision = params.precision_on(device);
+        let overrides = Overrides { batch: self.batch, precision, ..Overrides::default() };
         Ok(train_config(cfg, self.resolution, 0, &overrides))
     }
+}
+
+/// A flag's value as a parameter would be read.
+fn precision(text: &str) -> Result<Precision, String> {
+    serde_json::from_value(json!(text.to_ascii_lowercase()))
+        .map_err(|_| "expected f32, tf32, f16 or bf16".to_owned())
 }
 
 /// Wall and CPU seconds of some images.
@@ -120,7 +129,7 @@ fn measure(args: &EstimateArgs) -> Result<()> {
     let (device, kind) = (&opened.device, opened.kind);
     let config = args.config(kind)?;
     info!("{}", opened.description);
-    set_math(Math { tf32: args.tf32, ..Math::default() });
+    set_math(Math { tf32: config.precision == Precision::Tf32, ..Math::default() });
     let gemm_gflops = gemm_gflops(device)?;
     info!("matrix product: {gemm_gflops:.0} GFLOP/s; measuring the phases");
     let (batch, res) = (config.batch, config.g.img_resolution);
@@ -134,13 +143,13 @@ fn measure(args: &EstimateArgs) -> Result<()> {
         Some(cycles) => whole_cycles(&mut trainer, &images, cycles.max(1))?,
         None => one_of_each(&mut trainer, &images)?,
     };
-    report(args, &measured, (kind, gemm_gflops))
+    report(args, &measured, (device, gemm_gflops))
 }
 
 fn report(
     args: &EstimateArgs,
     measured: &Measured,
-    (kind, gemm_gflops): (DeviceKind, f64),
+    (device, gemm_gflops): (&Device, f64),
 ) -> Result<()> {
     let (peak, _) = peak_and_current_bytes();
     let img_per_s = measured.images / measured.wall;
@@ -152,12 +161,10 @@ fn report(
             "img_per_cpu_s": measured.images / measured.cpu,
             "sec_per_kimg": 1000.0 / img_per_s,
             "peak_rss_bytes": peak,
+            "peak_gpu_bytes": peak_device_bytes(device),
             "phases": {"Gmain": g_main, "Greg": g_reg, "Dmain": d_main, "Dreg": d_reg, "ema": ema},
             "gemm_gflops": gemm_gflops,
-            "device": match kind {
-                DeviceKind::Cpu => "cpu",
-                DeviceKind::Cuda => "cuda",
-            },
+            "device": if device.is_cpu() { "cpu" } else { "cuda" },
         });
         writeln!(out, "{value}").context("stdout")?;
         return Ok(());
@@ -166,7 +173,7 @@ fn report(
         out,
         "{img_per_s:.2} img/s, {:.1} s per kimg, {:.2} GB",
         1000.0 / img_per_s,
-        peak as f64 / 1e9
+        peak_device_bytes(device).unwrap_or(peak) as f64 / 1e9
     )?;
     writeln!(
         out,

@@ -1,5 +1,6 @@
 //! The command line: what a person does at home, and the job when nothing is said.
 
+mod asset;
 mod check;
 mod count;
 mod demo;
@@ -18,6 +19,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::data::DataError;
+use crate::job::asset::AssetError;
 use crate::job::fault;
 use crate::job::inputs::InputsError;
 use crate::job::log::Stream;
@@ -55,6 +57,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Measures how fast this machine trains.
     Estimate(estimate::EstimateArgs),
+    /// Fills in algorithm.json for publishing, and checks every field of it.
+    Asset(Box<asset::AssetArgs>),
 }
 
 impl Cli {
@@ -87,8 +91,9 @@ impl Cli {
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
             Some(Command::Check(args)) => check::run(&args, &stop),
-            Some(Command::Doctor(args)) => doctor::run(&args),
+            Some(Command::Doctor(args)) => doctor::run(&args, stop),
             Some(Command::Estimate(args)) => estimate::run(&args, stop),
+            Some(Command::Asset(args)) => asset::run(&args),
         }
     }
 }
@@ -113,6 +118,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         cause.downcast_ref().is_some_and(DeviceError::is_refusal)
             || cause.is::<ParamsError>()
             || cause.is::<InputsError>()
+            || cause.is::<AssetError>()
             || cause.is::<DataError>()
             || cause.is::<UsageError>()
     });
@@ -121,8 +127,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// The lines that tell a person what went wrong.
 pub fn error_lines(error: &anyhow::Error) -> Vec<String> {
-    match error.downcast_ref::<ParamsError>() {
-        Some(params) => params.lines(),
-        None => vec![fault::line(error).unwrap_or_else(|| format!("{error:#}"))],
+    if let Some(params) = error.downcast_ref::<ParamsError>() {
+        return params.lines();
     }
+    if let Some(asset) = error.downcast_ref::<AssetError>() {
+        return asset.lines();
+    }
+    vec![fault::line(error).unwrap_or_else(|| format!("{error:#}"))]
 }

@@ -2,8 +2,9 @@
 //!
 //! Three rules hold here. Logs are public, so no line carries a path, a file name or anything
 //! of a picture; what leaves is a fixed list of files ([`outputs`]); no variable of the
-//! environment changes either.
+//! environment changes either. [`asset`] publishes the job; it runs at home.
 
+pub mod asset;
 pub mod fault;
 pub mod flags;
 pub mod inputs;

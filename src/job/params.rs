@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use super::problem::{Given, ParamsError, Problem, given, nearest};
 use super::table::{Aug, PARAMETERS};
 use crate::data::{Cond, Crop, Dataset, LoadOptions, Resize};
+use crate::model::Precision;
 use crate::ops::device::{DeviceChoice, DeviceKind};
 use crate::train::config::TrainConfig;
 use crate::train::presets::{Cfg, Overrides, train_config};
@@ -36,6 +37,10 @@ pub struct Params {
     pub gamma: Option<f64>,
     /// Where the training runs.
     pub device: DeviceChoice,
+    /// The types that a GPU computes in; absent: 16 bits at the highest resolutions.
+    pub precision: Option<Precision>,
+    /// Whether a GPU makes the same numbers each time.
+    pub deterministic: bool,
     /// Seeds weights, latents, order and augmentation.
     pub seed: u64,
     /// Whether every picture is shown mirrored as well.
@@ -67,6 +72,8 @@ impl Default for Params {
             batch_gpu: None,
             gamma: None,
             device: DeviceChoice::Auto,
+            precision: None,
+            deterministic: false,
             seed: 0,
             mirror: false,
             aug: Aug::Ada,
@@ -106,6 +113,8 @@ pub enum Notice {
     TinyOnCpu,
     #[error("GPU: cfg auto")]
     AutoOnGpu,
+    #[error("no GPU: precision is f32")]
+    FullOnCpu,
     #[error("no GPU: automatic resolution is at most {limit}; ask for more with resolution")]
     ResolutionLimit { limit: usize },
     #[error("augmentation is not built yet: aug is off")]
@@ -178,6 +187,14 @@ impl Params {
         })
     }
 
+    /// The types to compute in: those that were asked for, of which the processor has one only.
+    pub fn precision_on(&self, device: DeviceKind) -> Precision {
+        match device {
+            DeviceKind::Cpu => Precision::F32,
+            DeviceKind::Cuda => self.precision.unwrap_or(Precision::F16),
+        }
+    }
+
     /// How the pictures are to be loaded; `memory_limit` is in bytes.
     pub fn load_options(&self, device: DeviceKind, memory_limit: Option<u64>) -> LoadOptions {
         LoadOptions {
@@ -201,6 +218,7 @@ impl Params {
             batch_gpu: self.batch_gpu,
             gamma: self.gamma,
             kimg: Some(self.kimg),
+            precision: self.precision_on(facts.device),
             seed: self.seed,
         };
         let cfg = self.cfg_on(facts.device);
@@ -219,6 +237,7 @@ impl Params {
             (self.cfg.is_none() && is_cpu, Notice::TinyOnCpu),
             (self.cfg.is_none() && !is_cpu, Notice::AutoOnGpu),
             (self.resolution.is_none() && is_cpu, Notice::ResolutionLimit { limit }),
+            (self.precision.is_some_and(|p| p != Precision::F32) && is_cpu, Notice::FullOnCpu),
             (self.aug != Aug::NoAug, Notice::AugOff),
             (self.mirror, Notice::MirrorOff),
         ]

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use candle_core::DType;
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -15,7 +16,10 @@ use super::params::{Facts, Params};
 use super::run::{Run, Setup};
 use super::table::Aug;
 use crate::data::{Asset, Dataset, limits, load, scan};
+use crate::model::Precision;
+use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{self, DeviceError, DeviceKind, Opened};
+use crate::ops::selftest::Verdict;
 use crate::train::config::TrainConfig;
 
 /// What every run starts with, at home and in the job.
@@ -50,7 +54,28 @@ pub fn announce(params: &Params) -> Result<Opened, DeviceError> {
     for notice in params.notices(opened.kind) {
         info!("{notice}");
     }
+    if opened.kind == DeviceKind::Cuda {
+        try_out(&opened, params.precision_on(opened.kind))?;
+    }
     Ok(opened)
+}
+
+/// Compares the GPU with the processor, op by op, and says what came of it.
+fn try_out(opened: &Opened, precision: Precision) -> Result<(), DeviceError> {
+    let dtypes = match precision {
+        Precision::F32 | Precision::Tf32 => &[][..],
+        Precision::F16 => &[DType::F16],
+        Precision::Bf16 => &[DType::BF16],
+    };
+    let start = Instant::now();
+    let Verdict { num_ops, distrusted } = device::examine(&opened.device, dtypes)?;
+    let seconds = start.elapsed().as_secs_f64();
+    if distrusted.is_empty() {
+        info!("self-test: {num_ops} ops agree with the processor, {seconds:.1} s");
+    } else {
+        warn!("self-test: {distrusted:?} differ from the processor; a slower way is taken");
+    }
+    Ok(())
 }
 
 /// Reads the pictures of `assets`.
@@ -73,6 +98,8 @@ pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
 /// Fails if the parameters contradict each other.
 pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
     let kind = start.device.kind;
+    let (precision, deterministic) = (start.params.precision_on(kind), start.params.deterministic);
+    set_math(Math { tf32: precision == Precision::Tf32, deterministic });
     let mut config = start.params.resolve(&Facts::of(&dataset, kind))?;
     let room = match kind {
         DeviceKind::Cpu => Room::in_ram(limits::memory_limit(), dataset.num_bytes()),

@@ -156,7 +156,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 /// Quoted, cut, and in printable ASCII only.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted: String = text
         .chars()
         .take(MAX_QUOTED)

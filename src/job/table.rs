@@ -56,7 +56,7 @@ pub enum Aug {
 }
 
 /// Every parameter, in the order in which people should meet them.
-pub const PARAMETERS: [Parameter; 16] = [
+pub const PARAMETERS: [Parameter; 18] = [
     Parameter {
         name: "resolution",
         flag: "resolution",
@@ -122,6 +122,24 @@ pub const PARAMETERS: [Parameter; 16] = [
         allowed: "auto, cuda or cpu",
         doc: "Where to train: on a GPU (cuda), on the processor (cpu); auto: a GPU if there is one.",
         set: |params, text| set(&mut params.device, choice(text)),
+    },
+    Parameter {
+        name: "precision",
+        flag: "precision",
+        kind: Kind::Select,
+        default: "auto",
+        allowed: "f32, tf32, f16, bf16 or auto",
+        doc: "What a GPU computes in: f32, tf32 (rounded products), f16 or bf16 (16 bits at the four highest resolutions); auto: f16.",
+        set: |params, text| set_or_auto(&mut params.precision, text, choice),
+    },
+    Parameter {
+        name: "deterministic",
+        flag: "deterministic",
+        kind: Kind::Boolean,
+        default: "false",
+        allowed: "true or false",
+        doc: "On a GPU: the same seed and pictures give the same weights, at some cost in speed; a CPU always does that.",
+        set: |params, text| set(&mut params.deterministic, boolean(text)),
     },
     Parameter {
         name: "seed",

@@ -3,7 +3,7 @@
 //! Reference: Karras et al. 2020, arXiv:1912.04958, section 3, figure 7; the projection of the
 //! label after Miyato and Koyama 2018, arXiv:1802.05637.
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
 
 use super::config::{Architecture, DiscriminatorConfig};
@@ -12,12 +12,15 @@ use super::layers::{
     minibatch_std,
 };
 use super::mapping::{Mapping, MappingConfig, mapping};
+use super::precision::{Precision, cast};
 use crate::ops::upfirdn2d;
 use crate::ops::upfirdn2d::{Filter, Upfirdn2d};
 
 /// The layers of one resolution.
 #[derive(Clone, Debug)]
 struct Block {
+    /// The type that it computes in; absent: that of its weights.
+    dtype: Option<DType>,
     fromrgb: Option<Conv2d>,
     conv0: Conv2d,
     conv1: Conv2d,
@@ -90,6 +93,7 @@ fn block(config: &DiscriminatorConfig, res: usize, vb: &VarBuilder) -> Result<Bl
     let conv1 = Conv2dConfig { down: 2, gain: if is_resnet { half } else { 1.0 }, ..conv0 };
     let skip = Conv2dConfig { down: 2, ..Conv2dConfig::skip(half) };
     Ok(Block {
+        dtype: None,
         fromrgb: has_rgb(config, res).then(|| fromrgb(config, dim, vb)).transpose()?,
         conv0: conv2d(dim, dim, conv0, &vb.pp("conv0"))?,
         conv1: conv2d(dim, out_dim, conv1, &vb.pp("conv1"))?,
@@ -108,6 +112,16 @@ fn enter(x: Option<Tensor>, fromrgb: Option<&Conv2d>, img: &Tensor) -> Result<Te
 }
 
 impl Discriminator {
+    /// The same network with blocks of other types; the epilogue keeps that of its weights.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        let img_resolution = self.config.img_resolution;
+        for (block, res) in self.blocks.iter_mut().zip(self.config.block_resolutions()) {
+            block.dtype = precision.dtype_at(res, img_resolution);
+        }
+        self
+    }
+
     /// Logits `[N, 1]` of images `img [N, img_channels, H, W]` with labels `c [N, c_dim]`.
     ///
     /// # Errors
@@ -122,9 +136,11 @@ impl Discriminator {
                 img.shape()
             );
         }
-        let (mut x, mut img) = (None, img.clone());
+        let (mut x, mut img) = (None::<Tensor>, img.clone());
         for block in &self.blocks {
-            let features = enter(x, block.fromrgb.as_ref(), &img)?;
+            let here = |x: &Tensor| cast(x, block.dtype, block.conv0.weight());
+            let above = x.as_ref().map(here).transpose()?;
+            let features = enter(above, block.fromrgb.as_ref(), &here(&img)?)?;
             if self.config.architecture == Architecture::Skip {
                 img = upfirdn2d(&img, &Upfirdn2d::halve(&self.filter))?;
             }
@@ -135,6 +151,7 @@ impl Discriminator {
                 None => features,
             });
         }
+        let x = x.as_ref().map(|x| cast(x, None, self.conv.weight())).transpose()?;
         let x = enter(x, self.fromrgb.as_ref(), &img)?; // [N, C, 4, 4]
         self.judge(&x, c)
     }

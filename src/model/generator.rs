@@ -5,6 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::config::GeneratorConfig;
 use super::mapping::{Mapping, MappingConfig, Truncation, mapping};
+use super::precision::Precision;
 use super::synthesis::{Noise, Synthesis, synthesis};
 
 /// A generator.
@@ -37,6 +38,12 @@ pub fn generator(config: &GeneratorConfig, vb: &VarBuilder) -> Result<Generator>
 }
 
 impl Generator {
+    /// The same network with blocks of other types.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { synthesis: self.synthesis.with_precision(precision), ..self }
+    }
+
     /// Images `[N, img_channels, H, W]`, about [-1, 1], of latents `z [N, z_dim]` and labels
     /// `c [N, c_dim]`.
     ///

@@ -183,16 +183,29 @@ pub fn conv2d(
     })
 }
 
+impl Conv2d {
+    /// `[out, in, k, k]`
+    pub(super) fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+}
+
 impl Module for Conv2d {
-    /// `[N, in, H, W]` to `[N, out, H * up / down, ..]`.
+    /// `[N, in, H, W]` to `[N, out, H * up / down, ..]`, in the type of `x`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let Conv2dConfig { kernel_size: k, activation, up, down, clamp, gain, .. } = self.config;
         let (_, in_dim, _, _) = self.weight.dims4()?;
         let weight_gain = 1.0 / ((in_dim * k * k) as f64).sqrt();
         let resample = Resample { filter: &self.filter, up, down };
-        let x = conv2d_resample(x, &self.weight, resample, k / 2, weight_gain)?;
+        let y = if x.dtype() == self.weight.dtype() {
+            conv2d_resample(x, &self.weight, resample, k / 2, weight_gain)?
+        } else {
+            let weight = (&self.weight * weight_gain)?.to_dtype(x.dtype())?;
+            conv2d_resample(x, &weight, resample, k / 2, 1.0)?
+        };
+        let bias = self.bias.as_ref().map(|bias| bias.to_dtype(x.dtype())).transpose()?;
         let act_gain = activation.default_gain() * gain;
         let clamp = clamp.map(|clamp| clamp * gain);
-        bias_act(&x, self.bias.as_ref(), activation, act_gain, clamp)
+        bias_act(&y, bias.as_ref(), activation, act_gain, clamp)
     }
 }

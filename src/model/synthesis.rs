@@ -2,13 +2,14 @@
 //!
 //! Reference: Karras et al. 2020, arXiv:1912.04958, sections 2 and 3, figure 7.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::{Init, Module, VarBuilder};
 
 use super::config::{Architecture, GeneratorConfig};
 use super::layers::{
     Conv2d, Conv2dConfig, FullyConnected, FullyConnectedConfig, NORMAL, conv2d, fully_connected,
 };
+use super::precision::{Precision, cast};
 use crate::ops::bias_act::Activation;
 use crate::ops::conv2d_resample::Resample;
 use crate::ops::rng::Rng;
@@ -55,6 +56,8 @@ struct ToRgb {
 /// The layers of one resolution.
 #[derive(Clone, Debug)]
 struct Block {
+    /// The type that it computes in; absent: that of its weights.
+    dtype: Option<DType>,
     /// `const [C, 4, 4]` of the first block.
     constant: Option<Tensor>,
     conv0: Option<SynthesisLayer>,
@@ -100,6 +103,7 @@ fn block(config: &GeneratorConfig, res: usize, vb: &VarBuilder) -> Result<Block>
         || conv2d(in_dim, dim, Conv2dConfig { up: 2, ..Conv2dConfig::skip(half) }, &vb.pp("skip"));
     let constant = || vb.get_with_hints((dim, 4, 4), "const", NORMAL);
     Ok(Block {
+        dtype: None,
         constant: is_first.then(constant).transpose()?,
         conv0: (!is_first).then(|| layer("conv0", in_dim, 2, 1.0)).transpose()?,
         conv1: layer("conv1", dim, 1, if is_resnet { half } else { 1.0 })?,
@@ -162,30 +166,33 @@ impl SynthesisLayer {
         let resample = Resample { filter: &self.filter, up: self.up, down: 1 };
         let x = modulated_conv2d(x, &self.weight, &styles, resample, true)?;
         let (n, res) = (x.dim(0)?, self.noise_const.dim(0)?);
+        let strength = self.noise_strength.to_dtype(x.dtype())?;
         let x = match noise {
             Noise::None => x,
             Noise::Const => {
                 let noise = self.noise_const.reshape((1, 1, res, res))?;
-                add_noise(&x, &noise, &self.noise_strength)?
+                add_noise(&x, &noise.to_dtype(x.dtype())?, &strength)?
             }
             Noise::Random(rng) => {
                 let noise =
                     normals(&rng, self.layer_idx, (n, 1, res, res), (x.dtype(), x.device()))?;
-                add_noise(&x, &noise, &self.noise_strength)?
+                add_noise(&x, &noise, &strength)?
             }
         };
-        bias_act(&x, Some(&self.bias), Activation::LRELU, self.gain, self.clamp)
+        let bias = self.bias.to_dtype(x.dtype())?;
+        bias_act(&x, Some(&bias), Activation::LRELU, self.gain, self.clamp)
     }
 }
 
 impl ToRgb {
-    /// `x [N, in, H, W]`, `w [N, w_dim]` to `[N, img_channels, H, W]`.
+    /// `x [N, in, H, W]`, `w [N, w_dim]` to `[N, img_channels, H, W]`, in the type of `w`.
     fn forward(&self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
         let in_dim = self.weight.dim(1)?;
         let styles = (self.affine.forward(w)? * (1.0 / (in_dim as f64).sqrt()))?;
         let resample = Resample { filter: &self.filter, up: 1, down: 1 };
         let x = modulated_conv2d(x, &self.weight, &styles, resample, false)?;
-        bias_act(&x, Some(&self.bias), Activation::Linear, 1.0, self.clamp)
+        let bias = self.bias.to_dtype(x.dtype())?;
+        bias_act(&x, Some(&bias), Activation::Linear, 1.0, self.clamp)?.to_dtype(w.dtype())
     }
 }
 
@@ -200,6 +207,7 @@ impl Block {
                 self.conv1.forward(&x, &ws[0], noise)
             }
             (Some(x), None, Some(conv0)) => {
+                let x = &cast(x, self.dtype, &self.conv1.weight)?;
                 let y = self.skip.as_ref().map(|skip| skip.forward(x)).transpose()?;
                 let x = conv0.forward(x, &ws[0], noise)?;
                 let x = self.conv1.forward(&x, &ws[1], noise)?;
@@ -218,6 +226,16 @@ impl Block {
 }
 
 impl Synthesis {
+    /// The same network with blocks of other types.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        let img_resolution = 2 << self.blocks.len();
+        for (level, block) in self.blocks.iter_mut().enumerate() {
+            block.dtype = precision.dtype_at(4 << level, img_resolution);
+        }
+        self
+    }
+
     /// Images `[N, img_channels, H, W]`, about [-1, 1], of `ws [N, num_ws, w_dim]`.
     ///
     /// A block's toRGB shares its `w` with the next block's first convolution.

@@ -167,7 +167,7 @@ impl InplaceOp2 for Step<'_> {
         let Moments::Gpu(m, v) = &*moments else {
             bail!("adam: expected moments on the parameter's device");
         };
-        cuda::launch_mut!(self.name(), (param, param_layout), (grad, grad_layout); gpu => {
+        cuda::launch_mut!(full, self.name(), (param, param_layout), (grad, grad_layout); gpu => {
             let ema = match self.ema {
                 Some((ema, beta)) => Some((gpu.tensor(ema)?, beta)),
                 None => None,
@@ -283,7 +283,7 @@ impl InplaceOp2 for Blend {
         param: &CudaStorage,
         param_layout: &Layout,
     ) -> Result<()> {
-        cuda::launch_mut!(self.name(), (ema, ema_layout), (param, param_layout); gpu => {
+        cuda::launch_mut!(full, self.name(), (ema, ema_layout), (param, param_layout); gpu => {
             if ema.len != param.len {
                 bail!("ema: expected {} values, got {}", param.len, ema.len);
             }

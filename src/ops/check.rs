@@ -6,9 +6,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::grad::grad;
 pub(super) use super::selftest::Draws;
-use super::selftest::{
-    Op, derivatives, difference, larger, loss, sum_of_squares, tensors, to_vars,
-};
+use super::selftest::{Op, derivatives, loss, sum_of_squares, tensors, to_vars, values};
 
 /// Distance between the points of a finite difference, in standard deviations of the arguments.
 const STEP: f64 = 3e-4;
@@ -75,6 +73,24 @@ pub(super) fn finite_differences(what: &str, args: &[Tensor], op: Op) -> Result<
     println!("{what}: first {:.1e}, second {:.1e}", errors[0], errors[1]);
     assert!(errors.iter().all(|&error| error <= FINITE_DIFFERENCE), "{what}: {errors:?}");
     Ok(())
+}
+
+/// Largest difference, relative to the largest magnitude expected anywhere.
+pub(super) fn difference(ours: &[Tensor], expected: &[Tensor]) -> Result<f64> {
+    let (mut worst, mut scale) = (0.0, 0.0);
+    for (ours, expected) in ours.iter().zip(expected) {
+        let (ours, expected) = (values(ours)?, values(expected)?);
+        for (ours, expected) in ours.iter().zip(&expected) {
+            worst = larger(worst, (ours - expected).abs());
+            scale = larger(scale, f64::abs(*expected));
+        }
+    }
+    Ok(if scale > 0.0 { worst / scale } else { worst })
+}
+
+/// The maximum, or NaN if there is one: it must not get lost.
+pub(super) fn larger(a: f64, b: f64) -> f64 {
+    if a > b || a.is_nan() { a } else { b }
 }
 
 /// `fused` against `reference` in f32 and f64: values, first derivatives and, in f64, second ones.

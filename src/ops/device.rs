@@ -15,6 +15,7 @@ use super::cuda;
 pub use super::driver::{Gpu, Probe, probe};
 use super::driver::{free_bytes, version};
 use super::guard::guard;
+use super::selftest::{Verdict, settle};
 
 /// The device that was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +63,11 @@ pub enum DeviceError {
          ask for auto or cpu"
     )]
     NoSupport,
+    #[error(
+        "precision: expected a type that this build has kernels for, came bf16; take f16 or tf32, \
+         or an image that is built for compute capability 8.0"
+    )]
+    NoBf16,
     #[error("device: a GPU is there but cannot be used: {0}; or ask for cpu, which is slow")]
     Unusable(String),
 }
@@ -106,6 +112,24 @@ pub fn open(choice: DeviceChoice) -> std::result::Result<Opened, DeviceError> {
     }
 }
 
+/// Examines a GPU before it is used, in `dtypes` besides f32.
+///
+/// # Errors
+/// Fails if it cannot compute in one of them, or computes something else than the processor.
+pub fn examine(device: &Device, dtypes: &[DType]) -> std::result::Result<Verdict, DeviceError> {
+    let unusable = |text: &str| DeviceError::Unusable(reason(text));
+    let has = |dtype: DType| Tensor::ones(1, DType::F32, device)?.to_dtype(dtype);
+    if dtypes.contains(&DType::BF16) && has(DType::BF16).is_err() {
+        return Err(DeviceError::NoBf16);
+    }
+    let dtypes: Vec<_> = [DType::F32].iter().chain(dtypes).copied().collect();
+    match guard(|| settle(device, &dtypes)) {
+        Ok(Ok(verdict)) => Ok(verdict),
+        Ok(Err(error)) => Err(unusable(&error.to_string())),
+        Err(payload) => Err(unusable(panic_text(&*payload))),
+    }
+}
+
 /// What `choice` will mean where a training runs, as far as this machine can tell: nothing is
 /// opened, and a GPU that was asked for need not be here.
 pub fn expected_kind(choice: DeviceChoice) -> DeviceKind {
@@ -120,6 +144,12 @@ pub fn expected_kind(choice: DeviceChoice) -> DeviceKind {
 /// Free memory of `kind`'s own, in bytes; `None` for the processor, which has the machine's.
 pub fn free_device_bytes(kind: DeviceKind) -> Option<u64> {
     if kind == DeviceKind::Cuda { free_bytes() } else { None }
+}
+
+/// The most bytes that tensors on a GPU have taken at once; `None` for the processor, and where
+/// the driver does not say.
+pub fn peak_device_bytes(device: &Device) -> Option<u64> {
+    cuda::peak_bytes(device)
 }
 
 /// What `error` means for the device.

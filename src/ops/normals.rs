@@ -73,7 +73,7 @@ impl InplaceOp1 for Fill<'_> {
     }
 
     fn cuda_fwd(&self, y: &mut CudaStorage, layout: &Layout) -> Result<()> {
-        cuda::launch_mut!(self.name(), (y, layout); gpu => {
+        cuda::launch_mut!(all, self.name(), (y, layout); gpu => {
             cuda::normals::fill(&gpu, y, self.rng, self.part)
         })
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::model::Precision;
 use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
 
 /// A training run without anything left to decide.
@@ -29,6 +30,8 @@ pub struct TrainConfig {
     pub ema_rampup: Option<f64>,
     /// Length of the training, in thousands of real images shown to D.
     pub total_kimg: f64,
+    /// The types that the networks' blocks compute in while they are trained.
+    pub precision: Precision,
     /// Seeds weights, latents and order.
     pub seed: u64,
 }

@@ -12,6 +12,7 @@ use super::config::TrainConfig;
 use super::draws::Round;
 use super::phases::Reals;
 use super::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, StepStats, Trainer};
+use crate::model::Precision;
 use crate::ops::cost::{Account, Tally, counted};
 
 /// The parts of a step, in the order of [`StepCost`]: random inputs, then the phases.
@@ -37,7 +38,7 @@ impl StepCost {
     }
 }
 
-/// Counts a step of `batch_gpu` images in one round.
+/// Counts a step of `batch_gpu` images in one round, all in f32.
 ///
 /// # Errors
 /// Fails if memory for the networks and two small batches cannot be had.
@@ -64,7 +65,8 @@ pub fn step_cost(config: &TrainConfig) -> Result<StepCost> {
 
 /// Counts a step of `batch` images.
 fn count(config: &TrainConfig, batch: usize) -> Result<StepCost> {
-    let config = TrainConfig { batch, batch_gpu: batch, ..config.clone() };
+    let precision = Precision::F32; // what the processor has kernels for
+    let config = TrainConfig { batch, batch_gpu: batch, precision, ..config.clone() };
     let (res, channels) = (config.g.img_resolution, config.g.img_channels);
     let mut trainer = Trainer::new(config, &Device::Cpu)?;
     let img = Tensor::zeros((batch, channels, res, res), DType::F32, &Device::Cpu)?;

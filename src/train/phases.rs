@@ -10,7 +10,9 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::loss::{d_loss_fake, d_loss_real, g_loss, path_lengths, r1_penalty};
 use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
-use crate::model::{Discriminator, Generator, Noise, Store, Truncation, discriminator, generator};
+use crate::model::{
+    Discriminator, Generator, Noise, Precision, Store, Truncation, discriminator, generator,
+};
 use crate::ops::{cost, grad};
 
 /// Decay of the running mean of path lengths.
@@ -122,6 +124,18 @@ impl Networks {
             g_store,
             d_store,
         })
+    }
+
+    /// The same networks with blocks of other types.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self {
+            g: self.g.with_precision(precision),
+            g_frozen: self.g_frozen.with_precision(precision),
+            d: self.d.with_precision(precision),
+            d_frozen: self.d_frozen.with_precision(precision),
+            ..self
+        }
     }
 
     /// Fresh networks with weights drawn from `seed`.

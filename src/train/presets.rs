@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;
+use crate::model::Precision;
 use crate::model::config::{Architecture, DiscriminatorConfig, GeneratorConfig};
 
 /// Name of a configuration.
@@ -47,6 +48,8 @@ pub struct Overrides {
     pub gamma: Option<f64>,
     /// Length of the training, in thousands of real images.
     pub kimg: Option<f64>,
+    /// The types that the networks' blocks compute in.
+    pub precision: Precision,
     /// Seeds weights, latents and order.
     pub seed: u64,
 }
@@ -110,6 +113,7 @@ pub fn train_config(cfg: Cfg, res: usize, c_dim: usize, overrides: &Overrides) -
         ema_kimg: preset.ema_kimg,
         ema_rampup: preset.ema_rampup,
         total_kimg: overrides.kimg.unwrap_or(preset.kimg),
+        precision: overrides.precision,
         seed: overrides.seed,
     };
     let batch_gpu = overrides.batch_gpu.or(overrides.batch).unwrap_or(preset.batch_gpu);

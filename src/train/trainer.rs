@@ -99,6 +99,7 @@ impl Trainer {
             let (lr, beta2) = (config.lr * ratio, 0.99f64.powf(ratio));
             Adam::new(params.to_vec(), AdamConfig { lr, beta1: 0.0, beta2, eps: 1e-8 })
         };
+        let networks = networks.with_precision(config.precision);
         let adam_g = adam(G_REG_INTERVAL, &networks.g_params)?;
         let adam_d = adam(D_REG_INTERVAL, &networks.d_params)?;
         let g_ema = networks.g_store.deep_copy()?;

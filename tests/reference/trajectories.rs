@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor, Var};
 use serde_json::Value;
-use stylegan2_c2d::model::{Noise, Store};
+use stylegan2_c2d::model::{Noise, Precision, Store};
 use stylegan2_c2d::train::config::TrainConfig;
 use stylegan2_c2d::train::draws::Round;
 use stylegan2_c2d::train::phases::{Draw, Networks, Reals};
@@ -44,6 +44,7 @@ fn trainer(state: &Golden, dtype: DType) -> Result<Trainer> {
         ema_kimg: number("ema_nimg")? / 1000.0,
         ema_rampup: None,
         total_kimg: 1.0,
+        precision: Precision::F32,
         seed: 0,
     };
     let networks =

@@ -60,5 +60,5 @@ pub(in crate::ops) fn dot<M: Machine, T: Element>(
     let bytes = a.bytes() + b.bytes() + gpu.view(&sums).bytes();
     let work = Work { num_threads: planes * lanes, bytes, flop: 2 * a.len };
     gpu.launch::<T, _>("channel_dot", args, work)?;
-    sum::rows(gpu, &sums, planes, lanes)
+    sum::rows(gpu, &sums, (planes, lanes))
 }

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::cuda_backend::cudarc::cudnn::{
@@ -23,7 +22,7 @@ use crate::ops::conv2d::{Geometry, Kind};
 const MAX_WORKSPACE: usize = 1 << 30;
 
 thread_local! {
-    static HANDLES: RefCell<HashMap<DeviceId, Rc<Handle>>> = RefCell::default();
+    static HANDLES: RefCell<HashMap<DeviceId, &'static Handle>> = RefCell::default();
 }
 
 /// Whether the library is there.
@@ -117,7 +116,7 @@ impl Call<'_> {
         // SAFETY: with beta = 0 cuDNN writes all of the result and reads none of it.
         let mut out = unsafe { self.device.alloc::<T>(len) }?;
         let handle = handle(&self.device)?;
-        self.convolve::<T, C>(&handle, &a, &b, &mut out)?;
+        self.convolve::<T, C>(handle, &a, &b, &mut out)?;
         Ok(CudaStorage::wrap_cuda_slice(out, self.device.clone()))
     }
 
@@ -276,15 +275,17 @@ impl Handle {
     }
 }
 
-fn handle(device: &CudaDevice) -> Result<Rc<Handle>> {
+/// The handle of a GPU, which lives as long as the process: giving one back panics where the GPU
+/// has been lost.
+fn handle(device: &CudaDevice) -> Result<&'static Handle> {
     let id = device.id();
-    if let Some(handle) = HANDLES.with_borrow(|handles| handles.get(&id).cloned()) {
+    if let Some(handle) = HANDLES.with_borrow(|handles| handles.get(&id).copied()) {
         return Ok(handle);
     }
     let cudnn = Cudnn::new(device.cuda_stream()).map_err(candle_core::Error::wrap)?;
     let (workspace, algorithms) = (RefCell::default(), RefCell::default());
-    let handle = Rc::new(Handle { cudnn, workspace, algorithms });
-    HANDLES.with_borrow_mut(|handles| handles.insert(id, handle.clone()));
+    let handle: &'static Handle = Box::leak(Box::new(Handle { cudnn, workspace, algorithms }));
+    HANDLES.with_borrow_mut(|handles| handles.insert(id, handle));
     Ok(handle)
 }
 

@@ -12,7 +12,7 @@ use candle_core::{
     CudaStorage, Device, Layout, Result, Storage, Tensor, backend::BackendStorage, bail,
 };
 
-use super::{Element, Machine, Math, View, Work};
+use super::{Element, Machine, Math, View, Work, pool};
 
 /// All kernels for compute capability 7.5; the driver translates them for the GPU at hand.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
@@ -94,8 +94,17 @@ pub(in crate::ops) fn open(ordinal: usize) -> Result<Device> {
     if let Device::Cuda(cuda) = &device {
         // SAFETY: there is one stream per GPU, so nothing needs to wait for another stream.
         unsafe { cuda.disable_event_tracking() };
+        if cuda.cuda_stream().context().has_async_alloc() {
+            pool::keep_memory(cuda)?;
+        }
     }
     Ok(device)
+}
+
+/// The most bytes that tensors on a GPU have taken at once, where its driver says so.
+pub(in crate::ops) fn peak_bytes(device: &Device) -> Option<u64> {
+    let Device::Cuda(device) = device else { return None };
+    pool::peak_bytes(device).ok()
 }
 
 /// Decides how candle's matrix products are computed.

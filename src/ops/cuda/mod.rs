@@ -26,14 +26,17 @@ mod cudnn;
 #[cfg(feature = "cuda")]
 mod gpu;
 #[cfg(feature = "cuda")]
+mod pool;
+#[cfg(feature = "cuda")]
 pub(super) use {
-    cudnn::conv2d, cudnn::is_present as has_cudnn, gpu::Gpu, gpu::open, gpu::set_gemm,
+    cudnn::conv2d, cudnn::is_present as has_cudnn, gpu::Gpu, gpu::open, gpu::peak_bytes,
+    gpu::set_gemm,
 };
 
 #[cfg(not(feature = "cuda"))]
 mod none;
 #[cfg(not(feature = "cuda"))]
-pub(super) use none::{Gpu, conv2d, has_cudnn, open, set_gemm};
+pub(super) use none::{Gpu, conv2d, has_cudnn, open, peak_bytes, set_gemm};
 
 #[cfg(feature = "emulate-cuda")]
 pub(super) mod emulate;
@@ -70,10 +73,13 @@ macro_rules! launch {
 }
 pub(super) use launch;
 
-/// As [`launch!`], for f32 or f64 and with the first argument written in place.
+/// As [`launch!`], with the first argument written in place; `full` types are f32 and f64, `all`
+/// types those of 16 bits as well.
 macro_rules! launch_mut {
-    ($name:expr, ($first:ident, $layout:expr) $(, ($other:ident, $other_layout:expr))*;
-     $gpu:ident => $body:expr) => {{
+    (@half all, $typed:ident, $T:ty) => { $typed!($T) };
+    (@half full, $typed:ident, $T:ty) => { candle_core::bail!("expected f32 or f64") };
+    ($types:ident, $name:expr, ($first:ident, $layout:expr)
+     $(, ($other:ident, $other_layout:expr))*; $gpu:ident => $body:expr) => {{
         let $gpu = $crate::ops::cuda::Gpu::of($first)?;
         macro_rules! typed {
             ($T:ty) => {{
@@ -85,6 +91,8 @@ macro_rules! launch_mut {
         match candle_core::backend::BackendStorage::dtype($first) {
             candle_core::DType::F32 => typed!(f32),
             candle_core::DType::F64 => typed!(f64),
+            candle_core::DType::F16 => $crate::ops::cuda::launch_mut!(@half $types, typed, half::f16),
+            candle_core::DType::BF16 => $crate::ops::cuda::launch_mut!(@half $types, typed, half::bf16),
             other => candle_core::bail!("{}: no kernel for {other:?}", $name),
         }
     }};

@@ -73,7 +73,7 @@ pub(in crate::ops) fn dot<M: Machine, T: Element>(
     let bytes = x.bytes() + noise.bytes() + gpu.view(&sums).bytes();
     let work = Work { num_threads: rows * lanes, bytes, flop: 2 * x.len };
     gpu.launch::<T, _>("noise_dot", args, work)?;
-    sum::all(gpu, sums, rows * lanes)
+    sum::rows(gpu, &sums, (1, rows * lanes))
 }
 
 /// Elements from one image's noise to the next; all images may share one.

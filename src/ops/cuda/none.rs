@@ -61,6 +61,11 @@ pub(in crate::ops) fn open(_ordinal: usize) -> Result<Device> {
     bail!("this build has no GPU support; build with --features cuda")
 }
 
+/// There is no GPU whose memory could be taken.
+pub(in crate::ops) fn peak_bytes(_device: &Device) -> Option<u64> {
+    None
+}
+
 /// There is nothing to set.
 pub(in crate::ops) fn set_gemm(_math: Math) {}
 

@@ -1,0 +1,154 @@
+//! The ops that the self-test examines, with arguments that take every branch.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use super::{Case, Draws, Part};
+use crate::ops::adam::{Adam, AdamConfig};
+use crate::ops::bias_act::Activation;
+use crate::ops::conv2d::conv_transpose2d;
+use crate::ops::conv2d_resample::Resample;
+use crate::ops::rng::{Rng, Stream};
+use crate::ops::upfirdn2d::{Axis, Filter, Upfirdn2d};
+use crate::ops::{
+    add_noise, bias_act, channel_scale, conv2d, conv2d_resample, modulated_conv2d, normals,
+    upfirdn2d,
+};
+
+/// All ops.
+///
+/// # Errors
+/// Never, where there is memory.
+pub fn cases() -> Result<Vec<Case>> {
+    let mut draws = Draws::new(1);
+    let mut cases = convolutions(&mut draws)?;
+    cases.extend(filters(&mut draws)?);
+    cases.extend(elementwise(&mut draws)?);
+    cases.extend(layers(&mut draws)?);
+    Ok(cases)
+}
+
+fn case(
+    part: Part,
+    name: &'static str,
+    args: Vec<Tensor>,
+    op: impl Fn(&[Tensor]) -> Result<Tensor> + Sync + 'static,
+) -> Case {
+    Case { name, part, args, op: Box::new(op) }
+}
+
+fn convolutions(draws: &mut Draws) -> Result<Vec<Case>> {
+    let mut pair = |x: [usize; 4], w: [usize; 4]| {
+        Result::Ok(vec![draws.normals(&x[..])?, draws.normals(&w[..])?])
+    };
+    let args = [
+        pair([3, 8, 12, 13], [10, 8, 3, 3])?,
+        pair([2, 64, 32, 32], [48, 64, 3, 3])?,
+        pair([4, 24, 9, 9], [16, 24, 1, 1])?,
+        pair([2, 16, 17, 17], [24, 16, 3, 3])?,
+        pair([2, 24, 8, 8], [24, 16, 3, 3])?,
+        pair([4, 33, 4, 4], [32, 33, 3, 3])?,
+    ];
+    let [plain, wide, pointwise, halving, doubling, last] = args;
+    let part = Part::Convolutions;
+    Ok(vec![
+        case(part, "conv2d 3x3", plain, |a| conv2d(&a[0], &a[1], 1, 1, 0.7)),
+        case(part, "conv2d 3x3, 64 channels", wide, |a| conv2d(&a[0], &a[1], 1, 1, 0.05)),
+        case(part, "conv2d 1x1", pointwise, |a| conv2d(&a[0], &a[1], 1, 0, 0.2)),
+        case(part, "conv2d 3x3, stride 2", halving, |a| conv2d(&a[0], &a[1], 2, 0, 0.1)),
+        case(part, "conv2d transposed", doubling, |a| conv_transpose2d(&a[0], &a[1], 2, 0, 0.1)),
+        case(part, "conv2d 3x3 at 4x4", last, |a| conv2d(&a[0], &a[1], 1, 1, 0.06)),
+    ])
+}
+
+fn filters(draws: &mut Draws) -> Result<Vec<Case>> {
+    let mut x = |shape: [usize; 4]| Result::Ok(vec![draws.normals(&shape[..])?]);
+    let args = [x([3, 5, 8, 9])?, x([3, 5, 16, 18])?, x([2, 3, 17, 17])?, x([2, 3, 11, 14])?];
+    let [doubled, halved, blurred, odd] = args;
+    let smooth = Filter::stylegan2();
+    let blur = Axis { up: 1, down: 1, pad: [1, 1] };
+    let (dense, y, x) = (
+        Filter::dense(&[vec![0.1, -0.2, 0.3], vec![0.5, 0.7, -1.1]])?,
+        Axis { up: 3, down: 2, pad: [2, -3] },
+        Axis { up: 2, down: 3, pad: [-2, 4] },
+    );
+    let of =
+        |name, args, op: Upfirdn2d| case(Part::Kernels, name, args, move |a| upfirdn2d(&a[0], &op));
+    Ok(vec![
+        of("upfirdn2d, twice the size", doubled, Upfirdn2d::double(&smooth)),
+        of("upfirdn2d, half the size", halved, Upfirdn2d::halve(&smooth)),
+        of("upfirdn2d, blur", blurred, Upfirdn2d::convolve(&smooth, blur, blur, 4.0)),
+        of("upfirdn2d, any factors", odd, Upfirdn2d::correlate(&dense, y, x, 0.7)),
+    ])
+}
+
+fn elementwise(draws: &mut Draws) -> Result<Vec<Case>> {
+    let part = Part::Kernels;
+    let big = || [3, 6, 33, 40];
+    let lrelu = vec![draws.normals(&big()[..])?, draws.normals(6)?];
+    let clamped = vec![draws.normals(&big()[..])?, draws.normals(6)?];
+    let flat = vec![draws.normals((5, 70))?, draws.normals(70)?];
+    let scaled = vec![draws.normals(&big()[..])?, draws.normals((3, 6))?];
+    let noisy = vec![draws.normals(&big()[..])?, draws.normals(())?];
+    let shared = vec![draws.normals(&big()[..])?, draws.normals(())?];
+    let noise = draws.normals((3, 1, 33, 40))?;
+    let one = draws.normals((1, 1, 33, 40))?;
+    let like = |noise: &Tensor, x: &Tensor| noise.to_dtype(x.dtype())?.to_device(x.device());
+    let steps = vec![draws.normals(1000)?, draws.normals(1000)?, draws.normals(1000)?];
+    let act = |a: &[Tensor], act, clamp| bias_act(&a[0], Some(&a[1]), act, 1.4, clamp);
+    Ok(vec![
+        case(part, "bias_act, leaky ReLU", lrelu, move |a| act(a, Activation::LRELU, None)),
+        case(part, "bias_act, clamped", clamped, move |a| act(a, Activation::LRELU, Some(0.8))),
+        case(part, "bias_act, linear", flat, move |a| act(a, Activation::Linear, None)),
+        case(part, "channel_scale", scaled, |a| channel_scale(&a[0], &a[1])),
+        case(part, "noise of each image", noisy, move |a| {
+            add_noise(&a[0], &like(&noise, &a[0])?, &a[1])
+        }),
+        case(part, "noise of all images", shared, move |a| {
+            add_noise(&a[0], &like(&one, &a[0])?, &a[1])
+        }),
+        case(part, "draws of N(0, 1)", vec![Tensor::zeros(1001, DType::F64, &Device::Cpu)?], |a| {
+            let rng = Rng::new(7, Stream::LayerNoise, 1 << 40 | 3);
+            normals(&rng, 5, a[0].shape(), (a[0].dtype(), a[0].device()))
+        }),
+        case(Part::Optimizer, "adam with average", steps, adam_steps),
+    ])
+}
+
+/// Three steps along a gradient and its halves: parameters and their average, one after the other.
+fn adam_steps(args: &[Tensor]) -> Result<Tensor> {
+    let var = |x: &Tensor| Var::from_tensor(&x.detach().copy()?);
+    let (param, ema) = (var(&args[0])?, [var(&args[2])?]);
+    let config = AdamConfig { lr: 0.1, beta1: 0.5, beta2: 0.9, eps: 1e-8 };
+    let mut adam = Adam::new(vec![param.clone()], config)?;
+    for step in 0..3 {
+        let grad = (args[1].detach() * 0.5f64.powi(step))?;
+        adam.step(&[grad], Some((&ema, 0.9)))?;
+    }
+    Tensor::cat(&[param.as_detached_tensor(), ema[0].as_detached_tensor()], 0)
+}
+
+fn layers(draws: &mut Draws) -> Result<Vec<Case>> {
+    let mut args = |x: [usize; 4], w: [usize; 4]| {
+        let styles = draws.normals((x[0], x[1]))?;
+        Result::Ok(vec![draws.normals(&x[..])?, draws.normals(&w[..])?, styles])
+    };
+    let (kept, doubled) =
+        (args([3, 12, 9, 10], [14, 12, 3, 3])?, args([2, 12, 8, 8], [10, 12, 3, 3])?);
+    let (rgb, halved) = (args([3, 16, 8, 8], [3, 16, 1, 1])?, args([2, 9, 16, 16], [7, 9, 3, 3])?);
+    let part = Part::Convolutions;
+    let modulated = |a: &[Tensor], up: usize, demodulate: bool| {
+        let filter = Filter::stylegan2();
+        let resample = Resample { filter: &filter, up, down: 1 };
+        modulated_conv2d(&a[0], &a[1], &a[2], resample, demodulate)
+    };
+    Ok(vec![
+        case(part, "modulated_conv2d", kept, move |a| modulated(a, 1, true)),
+        case(part, "modulated_conv2d, twice the size", doubled, move |a| modulated(a, 2, true)),
+        case(part, "modulated_conv2d to RGB", rgb, move |a| modulated(a, 1, false)),
+        case(part, "conv2d, half the size", halved[..2].to_vec(), |a| {
+            let filter = Filter::stylegan2();
+            let resample = Resample { filter: &filter, up: 1, down: 2 };
+            conv2d_resample(&a[0], &a[1], resample, 1, 0.1)
+        }),
+    ])
+}
