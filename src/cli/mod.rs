@@ -2,6 +2,7 @@
 
 mod asset;
 mod check;
+mod count;
 mod demo;
 mod demo_set;
 mod doctor;

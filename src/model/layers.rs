@@ -10,6 +10,7 @@ use candle_nn::{Init, Module, VarBuilder};
 
 use crate::ops::bias_act::Activation;
 use crate::ops::conv2d_resample::Resample;
+use crate::ops::cost::matmul;
 use crate::ops::upfirdn2d::Filter;
 use crate::ops::{bias_act, conv2d_resample};
 
@@ -107,7 +108,7 @@ pub fn fully_connected(
 impl Module for FullyConnected {
     /// `[N, in]` to `[N, out]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = (x.matmul(&self.weight.t()?)? * self.weight_gain)?;
+        let x = (matmul(x, &self.weight.t()?)? * self.weight_gain)?;
         let bias =
             if self.bias_gain == 1.0 { self.bias.clone() } else { (&self.bias * self.bias_gain)? };
         bias_act(&x, Some(&bias), self.activation, self.activation.default_gain(), None)

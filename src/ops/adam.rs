@@ -192,10 +192,6 @@ impl Step<'_> {
 }
 
 /// One step on the processor.
-#[cfg_attr(
-    not(feature = "emulate-cuda"),
-    expect(clippy::unnecessary_wraps, reason = "an emulated kernel may fail")
-)]
 fn step<T: Element>(
     p: &mut [T],
     g: &[T],

@@ -13,7 +13,7 @@ use candle_core::{
 
 use super::channel_sum::{self, Sums};
 use super::cpu::{bias_act as kernel, run};
-use super::{cancel, cuda, grad};
+use super::{cancel, cost, cuda, grad};
 
 /// Activation functions, each with the gain that keeps the variance of its input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,7 +125,7 @@ pub fn bias_act(
         Some(slope) if cuda::has_kernels(x.device()) => {
             let zeros = || Tensor::zeros(c, x.dtype(), x.device());
             let b = b.map_or_else(zeros, Tensor::contiguous)?;
-            x.contiguous()?.apply_op2(&b, BiasAct { slope, gain, limit })
+            cost::own(x.contiguous()?.apply_op2(&b, BiasAct { slope, gain, limit }))
         }
         _ => reference(x, b, act, gain, limit),
     }
@@ -203,7 +203,7 @@ impl CustomOp2 for BiasAct {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let sums = Sums::default();
         let op = BiasActGrad { act: *self, sums: grad::wants(b).then(|| sums.clone()) };
-        let dx = grad::cut(dy).contiguous()?.apply_op2(&y.detach(), op)?;
+        let dx = cost::own(grad::cut(dy).contiguous()?.apply_op2(&y.detach(), op))?;
         let db = grad::wants(b).then(|| channel_sum::with_known_sums(&dx, sums)).transpose()?;
         Ok((grad::wants(x).then_some(dx), db))
     }
@@ -276,7 +276,7 @@ impl CustomOp2 for BiasActGrad {
         ddx: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let op = Self { act: self.act, sums: None };
-        Ok((Some(grad::cut(ddx).contiguous()?.apply_op2(y, op)?), None))
+        Ok((Some(cost::own(grad::cut(ddx).contiguous()?.apply_op2(y, op))?), None))
     }
 }
 

@@ -8,7 +8,7 @@
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::cpu::{channel_scale as kernel, run};
-use super::{cancel, cuda, grad};
+use super::{cancel, cost, cuda, grad};
 
 /// `x [N, C, H, W] * s [N, C]`, the same factor for every pixel of a plane.
 ///
@@ -22,7 +22,7 @@ pub fn channel_scale(x: &Tensor, s: &Tensor) -> Result<Tensor> {
         bail!("channel_scale: expected factors [{n}, {c}], got {:?}", s.shape());
     }
     if cuda::has_kernels(x.device()) {
-        x.contiguous()?.apply_op2(&s.contiguous()?, Scale)
+        cost::own(x.contiguous()?.apply_op2(&s.contiguous()?, Scale))
     } else {
         x.broadcast_mul(&s.reshape((n, c, 1, 1))?)
     }
@@ -31,7 +31,7 @@ pub fn channel_scale(x: &Tensor, s: &Tensor) -> Result<Tensor> {
 /// `sum over H, W of a * b`, `[N, C]`, for `a` and `b` `[N, C, H, W]`.
 fn channel_dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if cuda::has_kernels(a.device()) {
-        a.contiguous()?.apply_op2(&b.contiguous()?, Dot)
+        cost::own(a.contiguous()?.apply_op2(&b.contiguous()?, Dot))
     } else {
         (a * b)?.sum((2, 3))
     }

@@ -9,7 +9,7 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, bail,
 };
 
-use super::grad;
+use super::{cost, grad};
 
 /// Where a kernel leaves the sums that it has made on its way.
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ impl Sums {
 /// # Errors
 /// Fails if the sums are not there.
 pub(super) fn with_known_sums(x: &Tensor, sums: Sums) -> Result<Tensor> {
-    x.apply_op1(ChannelSum { sums })
+    cost::own(x.apply_op1(ChannelSum { sums }))
 }
 
 struct ChannelSum {

@@ -12,7 +12,7 @@
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::cpu::{Element, conv2d as kernel, run};
-use super::{cancel, cuda, grad};
+use super::{cancel, cost, cuda, grad};
 
 /// Sizes and constants of a convolution `x [N, C, H, W] * w [O, C, kh, kw] -> y [N, O, oh, ow]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -119,7 +119,7 @@ pub fn conv_transpose2d(
 
 fn apply(a: &Tensor, b: &Tensor, op: Conv2d) -> Result<Tensor> {
     if cuda::has_convolutions(a.device()) && !op.is_better_as_product(a) {
-        a.contiguous()?.apply_op2(&b.contiguous()?, op)
+        cost::own(a.contiguous()?.apply_op2(&b.contiguous()?, op))
     } else {
         op.reference(a, b)
     }
@@ -202,6 +202,9 @@ impl Conv2d {
     }
 
     fn run<T: Element>(&self, a: &[T], b: &[T]) -> Vec<T> {
+        if cost::is_on() {
+            return cost::convolution(self.name(), &self.geometry, self.out_shape());
+        }
         match self.kind {
             Kind::Forward => kernel::forward(a, b, &self.geometry),
             Kind::GradInput => kernel::grad_input(a, b, &self.geometry),

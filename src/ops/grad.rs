@@ -14,6 +14,8 @@ use std::collections::HashSet;
 
 use candle_core::{Device, Result, Tensor, TensorId, Var, bail};
 
+use super::cost;
+
 /// What the ops' backward passes need to know about the pass that is running.
 struct Pass {
     keep_graph: bool,
@@ -68,6 +70,7 @@ pub fn probe() -> Result<()> {
 
 fn backward(loss: &Tensor, vars: &[&Var], keep_graph: bool) -> Result<Vec<Tensor>> {
     probe()?;
+    cost::backward(loss, keep_graph);
     let mut store = in_pass(vars, keep_graph, || loss.backward())?;
     vars.iter()
         .map(|var| match store.remove(var) {

@@ -20,6 +20,7 @@ mod check;
 pub mod collective;
 pub mod conv2d;
 pub mod conv2d_resample;
+pub mod cost;
 mod cpu;
 pub mod crew;
 pub mod cuda;

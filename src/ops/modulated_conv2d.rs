@@ -12,6 +12,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::channel_scale::channel_scale;
 use super::conv2d_resample::{Resample, conv2d_resample};
+use super::cost::matmul;
 
 /// Convolves `x [N, I, H, W]` with `w [O, I, k, k]` scaled by `styles [N, I]`; `padding = k / 2`.
 ///
@@ -44,7 +45,7 @@ pub fn modulated_conv2d(
         return Ok(y);
     }
     let energy = w.sqr()?.sum((2, 3))?; // [O, I]
-    let norm = (styles.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?; // [N, O]
+    let norm = (matmul(&styles.sqr()?, &energy.t()?)? + 1e-8)?.sqrt()?; // [N, O]
     channel_scale(&y, &narrow(&norm.recip()?)?)
 }
 

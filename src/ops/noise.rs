@@ -11,7 +11,7 @@ use candle_core::{
 };
 
 use super::cpu::{noise as kernel, run};
-use super::{cancel, cuda, grad};
+use super::{cancel, cost, cuda, grad};
 
 /// `x [N, C, H, W] + strength [] * noise [N or 1, 1, H, W]`.
 ///
@@ -31,7 +31,7 @@ pub fn add_noise(x: &Tensor, noise: &Tensor, strength: &Tensor) -> Result<Tensor
     }
     let noise = noise.detach();
     if cuda::has_kernels(x.device()) {
-        x.contiguous()?.apply_op3(&noise.contiguous()?, strength, AddNoise)
+        cost::own(x.contiguous()?.apply_op3(&noise.contiguous()?, strength, AddNoise))
     } else {
         reference(x, &noise, strength)
     }
@@ -44,12 +44,12 @@ fn reference(x: &Tensor, noise: &Tensor, strength: &Tensor) -> Result<Tensor> {
 
 /// `strength [] * noise`, over batch and channels of `shape`.
 fn spread(strength: &Tensor, noise: &Tensor, shape: &Shape) -> Result<Tensor> {
-    strength.apply_op2(noise, Spread { shape: shape.clone() })
+    cost::own(strength.apply_op2(noise, Spread { shape: shape.clone() }))
 }
 
 /// `sum dy * noise`, a scalar.
 fn dot(dy: &Tensor, noise: &Tensor) -> Result<Tensor> {
-    dy.contiguous()?.apply_op2(noise, Dot)
+    cost::own(dy.contiguous()?.apply_op2(noise, Dot))
 }
 
 /// Images, channels, pixels.

@@ -11,7 +11,7 @@
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::cpu::{run, upfirdn2d as kernel};
-use super::{cancel, cuda, grad};
+use super::{cancel, cost, cuda, grad};
 
 /// A FIR filter as a sum of separable ones: term i is the outer product of its column taps and
 /// its row taps. A separable filter has one term, any other one term per row.
@@ -215,7 +215,7 @@ pub fn upfirdn2d(x: &Tensor, op: &Upfirdn2d) -> Result<Tensor> {
     let (_, _, h, w) = x.dims4()?;
     op.out_dims(h, w)?;
     if cuda::has_kernels(x.device()) {
-        x.contiguous()?.apply_op1(op.clone())
+        cost::own(x.contiguous()?.apply_op1(op.clone()))
     } else {
         op.reference(x)
     }

@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::config::TrainConfig;
 use super::phases::{Draw, Reals};
 use crate::model::Noise;
-use crate::ops::normals;
 use crate::ops::rng::{Rng, Stream};
+use crate::ops::{cost, normals};
 
 /// The phases, in their order within a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +105,7 @@ impl Step<'_> {
         let step = self.num_steps * 4 + phase as u64;
         let rng = |stream: Stream| Rng::new(seed, stream, step);
         let latents = |part: u64| {
+            cost::copied();
             let draws = rng(Stream::Latents).normals_of_part(part, n * g.z_dim);
             self.part.take(&Tensor::from_vec(draws, (n, g.z_dim), &Device::Cpu)?)
         };

@@ -3,6 +3,7 @@
 //! Not here: pictures from files, outputs, clocks that end a run.
 
 pub mod config;
+pub mod cost;
 pub mod draws;
 pub mod loss;
 pub mod phases;

@@ -18,6 +18,7 @@ use super::phases::{Networks, Reals, add_to, moved_pl_mean};
 use super::presets::{largest_divisor, set_batch_gpu, smaller_batch_gpu};
 use super::trainer::{StepStats, Trainer};
 use crate::ops::collective::Member;
+use crate::ops::cost;
 use crate::ops::crew::Crew;
 
 /// Images that a round should have: with one alone, D sees no variety within its batch.
@@ -247,6 +248,7 @@ fn sum_over_ranks(member: &Member, values: &[f64]) -> Result<Vec<f64>> {
 
 /// The mean of all elements.
 pub(super) fn mean(x: &Tensor) -> Result<f64> {
+    cost::copied();
     x.to_dtype(DType::F64)?.mean_all()?.to_scalar()
 }
 

@@ -57,7 +57,7 @@ pub struct Trainer {
     g_ema: Store,
     g_ema_params: Vec<Var>,
     /// Decay with which the last finished step still has to enter the average.
-    pending_ema: Option<f64>,
+    pub(super) pending_ema: Option<f64>,
     pl_mean: f64,
     num_steps: u64,
     cur_nimg: u64,
@@ -248,7 +248,7 @@ impl Trainer {
         0.5f64.powf(self.config.batch as f64 / full.min(ramp).max(1e-8))
     }
 
-    fn g_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+    pub(super) fn g_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
         let start = Instant::now();
         let mut total = Total::default();
         for round in rounds {
@@ -264,7 +264,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn g_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+    pub(super) fn g_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
         let start = Instant::now();
         let weights = (self.config.pl_weight, G_REG_INTERVAL as f64);
         let mut total = Total::default();
@@ -287,7 +287,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn d_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+    pub(super) fn d_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
         let start = Instant::now();
         let mut total = Total::default();
         for round in rounds {
@@ -306,7 +306,7 @@ impl Trainer {
         Ok(())
     }
 
-    fn d_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
+    pub(super) fn d_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
         let start = Instant::now();
         let mut total = Total::default();
         let mut penalty = 0.0;

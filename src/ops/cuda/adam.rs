@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{Element, Machine, View};
+use super::{Element, Machine, View, Work};
 use crate::ops::adam::Rates;
 
 #[derive(Clone, Copy)]
@@ -26,6 +26,8 @@ pub(in crate::ops) fn step<M: Machine, T: Element<Compute = T>>(
     ema: Option<(View<T>, f64)>,
     rates: Rates,
 ) -> Result<()> {
+    let touched = 7 + 2 * usize::from(ema.is_some()); // p, m, v and ema are read and written
+    let work = Work { num_threads: p.len, bytes: touched * p.bytes(), flop: 14 * p.len };
     let (ema, beta) = ema.map_or((0, 0.0), |(ema, beta)| (ema.address, beta));
     let args = AdamArgs {
         addresses: [p.address, g.address, m.address, v.address, ema],
@@ -36,7 +38,7 @@ pub(in crate::ops) fn step<M: Machine, T: Element<Compute = T>>(
         step_size: T::constant(rates.step_size),
         root_correction: T::constant(rates.root_correction),
     };
-    gpu.launch::<T, _>("adam", args, p.len)
+    gpu.launch::<T, _>("adam", args, work)
 }
 
 #[derive(Clone, Copy)]
@@ -55,5 +57,6 @@ pub(in crate::ops) fn blend<M: Machine, T: Element<Compute = T>>(
     beta: f64,
 ) -> Result<()> {
     let args = BlendArgs { ema: ema.address, value: value.address, beta: T::constant(beta) };
-    gpu.launch::<T, _>("blend", args, value.len)
+    let work = Work { num_threads: value.len, bytes: 3 * value.bytes(), flop: 3 * value.len };
+    gpu.launch::<T, _>("blend", args, work)
 }

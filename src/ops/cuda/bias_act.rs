@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{Element, Machine, View, sum};
+use super::{Element, Machine, View, Work, sum};
 use crate::ops::bias_act::BiasAct;
 
 #[derive(Clone, Copy)]
@@ -34,7 +34,9 @@ pub(in crate::ops) fn forward<M: Machine, T: Element>(
         slopes: slopes::<T>(act),
         limit: T::stored(act.limit),
     };
-    gpu.launch::<T, _>("bias_act", args, x.len)?;
+    let bytes = 2 * x.bytes() + b.bytes();
+    let work = Work { num_threads: x.len, bytes, flop: 2 * x.len };
+    gpu.launch::<T, _>("bias_act", args, work)?;
     Ok(y)
 }
 
@@ -75,7 +77,9 @@ pub(in crate::ops) fn backward<M: Machine, T: Element>(
         slopes: slopes::<T>(act),
         limit: T::stored(act.limit),
     };
-    gpu.launch::<T, _>("bias_act_grad", args, rows * lanes)?;
+    let bytes = 3 * y.bytes() + sums.as_ref().map_or(0, |sums| gpu.view(sums).bytes());
+    let work = Work { num_threads: rows * lanes, bytes, flop: 2 * y.len };
+    gpu.launch::<T, _>("bias_act_grad", args, work)?;
     let of_channels = |sums| sum::channels(gpu, &sums, rows / channels.max(1), (channels, lanes));
     Ok((dx, sums.map(of_channels).transpose()?))
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{Element, Machine, View, sum};
+use super::{Element, Machine, View, Work, sum};
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -26,7 +26,8 @@ pub(in crate::ops) fn scale<M: Machine, T: Element>(
         y: gpu.view(&y).address,
         plane: (x.len / s.len.max(1)) as u64,
     };
-    gpu.launch::<T, _>("channel_scale", args, x.len)?;
+    let work = Work { num_threads: x.len, bytes: 2 * x.bytes() + s.bytes(), flop: x.len };
+    gpu.launch::<T, _>("channel_scale", args, work)?;
     Ok(y)
 }
 
@@ -56,6 +57,8 @@ pub(in crate::ops) fn dot<M: Machine, T: Element>(
         plane: plane as u64,
         lanes: lanes as u64,
     };
-    gpu.launch::<T, _>("channel_dot", args, planes * lanes)?;
+    let bytes = a.bytes() + b.bytes() + gpu.view(&sums).bytes();
+    let work = Work { num_threads: planes * lanes, bytes, flop: 2 * a.len };
+    gpu.launch::<T, _>("channel_dot", args, work)?;
     sum::rows(gpu, &sums, (planes, lanes))
 }

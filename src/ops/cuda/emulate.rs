@@ -7,7 +7,7 @@ use std::ffi::{CString, c_char, c_int, c_void};
 
 use candle_core::{Result, bail};
 
-use super::{Element, Machine, View};
+use super::{Element, Machine, View, Work};
 
 thread_local! {
     static IS_OFF: Cell<bool> = const { Cell::new(false) };
@@ -29,18 +29,6 @@ pub(in crate::ops) fn without<T>(work: impl FnOnce() -> T) -> T {
 /// This processor in place of a GPU.
 pub(in crate::ops) struct Host;
 
-impl<'a, T> From<&'a [T]> for View<T> {
-    fn from(slice: &'a [T]) -> Self {
-        Self::new(slice.as_ptr() as u64, slice.len())
-    }
-}
-
-impl<'a, T> From<&'a mut [T]> for View<T> {
-    fn from(slice: &'a mut [T]) -> Self {
-        Self::new(slice.as_mut_ptr() as u64, slice.len())
-    }
-}
-
 impl Machine for Host {
     type Buffer<T: Element> = Vec<T>;
 
@@ -53,7 +41,12 @@ impl Machine for Host {
     }
 
     #[expect(unsafe_code, reason = "calls C++")]
-    fn launch<T: Element, A: Copy>(&self, kernel: &str, args: A, num_threads: usize) -> Result<()> {
+    fn launch<T: Element, A: Copy>(
+        &self,
+        kernel: &'static str,
+        args: A,
+        Work { num_threads, .. }: Work,
+    ) -> Result<()> {
         unsafe extern "C" {
             fn emulate_kernel(name: *const c_char, args: *const c_void, num_threads: u64) -> c_int;
         }

@@ -12,7 +12,7 @@ use candle_core::{
     CudaStorage, Device, Layout, Result, Storage, Tensor, backend::BackendStorage, bail,
 };
 
-use super::{Element, Machine, Math, View, pool};
+use super::{Element, Machine, Math, View, Work, pool};
 
 /// All kernels for compute capability 7.5; the driver translates them for the GPU at hand.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
@@ -144,7 +144,12 @@ impl Machine for Gpu {
     }
 
     #[expect(unsafe_code, reason = "runs code on another machine")]
-    fn launch<T: Element, A: Copy>(&self, kernel: &str, args: A, num_threads: usize) -> Result<()> {
+    fn launch<T: Element, A: Copy>(
+        &self,
+        kernel: &'static str,
+        args: A,
+        Work { num_threads, .. }: Work,
+    ) -> Result<()> {
         if num_threads == 0 {
             return Ok(());
         }

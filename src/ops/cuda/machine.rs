@@ -28,6 +28,8 @@ impl<T> Storable for T {}
 pub(in crate::ops) trait Element: Storable + Copy + 'static {
     /// What kernels compute in; 16-bit types are for storage only.
     type Compute: Element<Compute = Self::Compute>;
+    /// Zero, as memory holds it.
+    const ZERO: Self;
     /// The end of the kernels' names.
     #[cfg_attr(
         not(any(feature = "cuda", feature = "emulate-cuda")),
@@ -54,6 +56,7 @@ impl<T: Element<Compute = T>> Native for T {}
 
 impl Element for f32 {
     type Compute = f32;
+    const ZERO: Self = 0.0;
     const SUFFIX: &'static str = "f32";
     const UNWRITTEN: Self = f32::NAN;
     fn constant(value: f64) -> f32 {
@@ -66,6 +69,7 @@ impl Element for f32 {
 
 impl Element for f64 {
     type Compute = f64;
+    const ZERO: Self = 0.0;
     const SUFFIX: &'static str = "f64";
     const UNWRITTEN: Self = f64::NAN;
     fn constant(value: f64) -> f64 {
@@ -78,6 +82,7 @@ impl Element for f64 {
 
 impl Element for half::f16 {
     type Compute = f32;
+    const ZERO: Self = half::f16::ZERO;
     const SUFFIX: &'static str = "f16";
     const UNWRITTEN: Self = half::f16::NAN;
     fn constant(value: f64) -> f32 {
@@ -90,6 +95,7 @@ impl Element for half::f16 {
 
 impl Element for half::bf16 {
     type Compute = f32;
+    const ZERO: Self = half::bf16::ZERO;
     const SUFFIX: &'static str = "bf16";
     const UNWRITTEN: Self = half::bf16::NAN;
     fn constant(value: f64) -> f32 {
@@ -109,13 +115,36 @@ pub(in crate::ops) struct View<T> {
 }
 
 impl<T> View<T> {
-    #[cfg_attr(
-        not(any(feature = "cuda", feature = "emulate-cuda")),
-        expect(dead_code, reason = "no kernels")
-    )]
     pub(in crate::ops) fn new(address: u64, len: usize) -> Self {
         Self { address, len, element: PhantomData }
     }
+
+    pub(in crate::ops) fn bytes(&self) -> usize {
+        self.len * size_of::<T>()
+    }
+}
+
+impl<'a, T> From<&'a [T]> for View<T> {
+    fn from(slice: &'a [T]) -> Self {
+        Self::new(slice.as_ptr() as u64, slice.len())
+    }
+}
+
+impl<'a, T> From<&'a mut [T]> for View<T> {
+    fn from(slice: &'a mut [T]) -> Self {
+        Self::new(slice.as_mut_ptr() as u64, slice.len())
+    }
+}
+
+/// What a launch asks of a machine.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ops) struct Work {
+    /// Indices that the kernel runs for.
+    pub(in crate::ops) num_threads: usize,
+    /// Read from memory and written to it, each element once.
+    pub(in crate::ops) bytes: usize,
+    /// Additions and multiplications of numbers.
+    pub(in crate::ops) flop: usize,
 }
 
 /// A GPU, or what stands in for one.
@@ -131,5 +160,5 @@ pub(in crate::ops) trait Machine {
 
     /// Runs a kernel for elements `T`: `args` is the twin of its arguments, whose addresses must
     /// hold what they say. Later launches and copies see its results.
-    fn launch<T: Element, A: Copy>(&self, kernel: &str, args: A, num_threads: usize) -> Result<()>;
+    fn launch<T: Element, A: Copy>(&self, kernel: &'static str, args: A, work: Work) -> Result<()>;
 }

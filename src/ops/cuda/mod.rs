@@ -2,9 +2,10 @@
 //!
 //! Each kernel (`kernels/*.cu`) is a function of one struct of arguments and a thread's index. The
 //! Rust file of the same name holds the twin of that struct and computes the arguments, for any
-//! [`Machine`]: a GPU (feature `cuda`), or in tests this processor, which runs the same source
-//! compiled as C++ (feature `emulate-cuda`). In an emulating build the ops' own tests, gradients
-//! of second order included, are tests of the GPU's kernels.
+//! `Machine`: a GPU (feature `cuda`), a ledger that notes what a GPU would do (`cost`), or in
+//! tests this processor, which runs the same source compiled as C++ (feature `emulate-cuda`). In an
+//! emulating build the ops' own tests, gradients of second order included, are tests of the GPU's
+//! kernels.
 //!
 //! Convolutions are cuDNN's, and what goes from GPU to GPU is NCCL's. Where a device has no kernel for an op, or the self-test did not
 //! trust one, the op's reference path in plain candle ops is taken: slower, same results.
@@ -46,7 +47,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use candle_core::Device;
 
-pub(super) use machine::{Element, Machine, Native, View};
+pub(super) use machine::{Element, Machine, Native, View, Work};
 
 /// Runs kernels on the contiguous memory of arguments on a GPU, all of one type.
 ///
@@ -110,15 +111,30 @@ pub(super) fn on_processor<T>(work: impl FnOnce() -> T) -> T {
 
 /// The slices of arguments through the processor's own kernel; in an emulating build, through the
 /// GPU's: `either!((x, s); gpu => gpu_kernel(&gpu, x, s); scale(x, s))`.
-#[cfg(not(feature = "emulate-cuda"))]
+///
+/// While an account is open ([`cost`](super::cost)), through neither: the launch is noted.
 macro_rules! either {
+    (($($slice:ident),+); $gpu:ident => $launch:expr; $body:expr) => {
+        if $crate::ops::cost::is_on() {
+            let $gpu = $crate::ops::cost::Ledger;
+            $(let $slice = $crate::ops::cuda::View::from($slice);)+
+            $launch?
+        } else {
+            $crate::ops::cuda::emulated!(($($slice),+); $gpu => $launch; $body)
+        }
+    };
+}
+pub(super) use either;
+
+#[cfg(not(feature = "emulate-cuda"))]
+macro_rules! emulated {
     ($slices:tt; $gpu:ident => $launch:expr; $body:expr) => {
         $body
     };
 }
 
 #[cfg(feature = "emulate-cuda")]
-macro_rules! either {
+macro_rules! emulated {
     (($($slice:ident),+); $gpu:ident => $launch:expr; $body:expr) => {
         if $crate::ops::cuda::emulate::is_on() {
             let $gpu = $crate::ops::cuda::emulate::Host;
@@ -129,7 +145,7 @@ macro_rules! either {
         }
     };
 }
-pub(super) use either;
+pub(super) use emulated;
 
 /// What the ops may use on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{Element, Machine, View, sum};
+use super::{Element, Machine, View, Work, sum};
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -34,7 +34,9 @@ pub(in crate::ops) fn add<M: Machine, T: Element>(
         plane: plane as u64,
         noise_step: noise_step(noise.len, plane),
     };
-    gpu.launch::<T, _>("add_noise", args, n * channels * plane)?;
+    let bytes = x.map_or(0, |x| x.bytes()) + noise.bytes() + gpu.view(&y).bytes();
+    let work = Work { num_threads: n * channels * plane, bytes, flop: 2 * n * channels * plane };
+    gpu.launch::<T, _>("add_noise", args, work)?;
     Ok(y)
 }
 
@@ -68,7 +70,9 @@ pub(in crate::ops) fn dot<M: Machine, T: Element>(
         lanes: lanes as u64,
         noise_step: noise_step(noise.len, plane),
     };
-    gpu.launch::<T, _>("noise_dot", args, rows * lanes)?;
+    let bytes = x.bytes() + noise.bytes() + gpu.view(&sums).bytes();
+    let work = Work { num_threads: rows * lanes, bytes, flop: 2 * x.len };
+    gpu.launch::<T, _>("noise_dot", args, work)?;
     sum::rows(gpu, &sums, (1, rows * lanes))
 }
 

@@ -3,7 +3,7 @@
 
 use candle_core::{CudaStorage, Device, Layout, Result, Tensor, bail};
 
-use super::{Element, Machine, Math, View};
+use super::{Element, Machine, Math, View, Work};
 use crate::ops::conv2d::{Geometry, Kind};
 
 /// A GPU that never is.
@@ -51,7 +51,7 @@ impl Machine for Gpu {
         match *self {}
     }
 
-    fn launch<T: Element, A: Copy>(&self, _: &str, _args: A, _num_threads: usize) -> Result<()> {
+    fn launch<T: Element, A: Copy>(&self, _: &'static str, _args: A, _: Work) -> Result<()> {
         match *self {}
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{Element, Machine, View};
+use super::{Element, Machine, View, Work};
 use crate::ops::rng::{Rng, split};
 
 #[derive(Clone, Copy)]
@@ -31,5 +31,7 @@ pub(in crate::ops) fn fill<M: Machine, T: Element>(
         step: split(rng.step),
         stream: rng.stream as u32,
     };
-    gpu.launch::<T, _>("normals", args, y.len.div_ceil(4))
+    // A logarithm or a cosine, a root and a product: a few dozen operations for each draw.
+    let work = Work { num_threads: y.len.div_ceil(4), bytes: y.bytes(), flop: 40 * y.len };
+    gpu.launch::<T, _>("normals", args, work)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{Element, Machine, View};
+use super::{Element, Machine, View, Work};
 
 /// Terms that one thread adds up.
 const TERMS: usize = 64;
@@ -67,6 +67,7 @@ fn fold<M: Machine, T: Element>(
         step: parts as u64,
         end: len as u64,
     };
-    gpu.launch::<T, _>("sum", args, rows * parts)?;
+    let bytes = x.len * size_of::<T::Compute>() + gpu.view(&y).bytes();
+    gpu.launch::<T, _>("sum", args, Work { num_threads: rows * parts, bytes, flop: x.len })?;
     Ok(y)
 }

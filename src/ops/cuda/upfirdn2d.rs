@@ -2,7 +2,7 @@
 
 use candle_core::{Result, bail};
 
-use super::{Element, Machine, View};
+use super::{Element, Machine, View, Work};
 use crate::ops::cpu::upfirdn2d::Planes;
 use crate::ops::upfirdn2d::Axis;
 
@@ -48,6 +48,8 @@ pub(in crate::ops) fn apply<M: Machine, T: Element>(
         taps: [taps_y as i32, taps_x as i32],
         filter: taps,
     };
-    gpu.launch::<T, _>("upfirdn2d", args, count * oh * ow)?;
+    let met = filter.len() / (y_axis.up * x_axis.up).max(1); // taps that are not on inserted zeros
+    let (bytes, flop) = (x.bytes() + gpu.view(&y).bytes(), 2 * met * count * oh * ow);
+    gpu.launch::<T, _>("upfirdn2d", args, Work { num_threads: count * oh * ow, bytes, flop })?;
     Ok(y)
 }
