@@ -16,8 +16,10 @@ use crate::train::presets::{largest_divisor, set_batch_gpu, smaller_batch_gpu};
 
 /// Times an activation is there at the peak of the largest phase ..
 const ACTIVATION_COPIES: u64 = 8;
-/// .. on a GPU.
+/// .. on a GPU, in full precision ..
 const ACTIVATION_COPIES_ON_GPU: u64 = 9;
+/// .. and in 16 bits, with what stays in full precision beside it.
+const NARROW_COPIES_ON_GPU: u64 = 12;
 /// Times a weight of G is there: itself, its average, two moments, gradients and their sum,
 /// squares for the demodulation and what they leave in the graph.
 const G_COPIES: u64 = 10;
@@ -69,15 +71,16 @@ impl Room {
 /// Bytes that a training of `config` is expected to take of the memory of `device` at its peak,
 /// beside the set.
 pub fn training_bytes(config: &TrainConfig, device: DeviceKind) -> u64 {
-    let (base_bytes, copies) = match device {
-        DeviceKind::Cpu => (BASE_BYTES, ACTIVATION_COPIES),
-        DeviceKind::Cuda => (BASE_BYTES_ON_GPU, ACTIVATION_COPIES_ON_GPU),
+    let (base_bytes, copies, value_bytes) = match (device, config.precision) {
+        (DeviceKind::Cpu, _) => (BASE_BYTES, ACTIVATION_COPIES, 4),
+        (DeviceKind::Cuda, Precision::F32 | Precision::Tf32) => {
+            (BASE_BYTES_ON_GPU, ACTIVATION_COPIES_ON_GPU, 4)
+        }
+        (DeviceKind::Cuda, Precision::F16 | Precision::Bf16) => {
+            (BASE_BYTES_ON_GPU, NARROW_COPIES_ON_GPU, 2)
+        }
     };
     let states = G_COPIES * g_params(&config.g) + D_COPIES * d_params(&config.d);
-    let value_bytes = match config.precision {
-        Precision::F32 | Precision::Tf32 => 4,
-        Precision::F16 | Precision::Bf16 => 2,
-    };
     let activations = copies * activations(&config.d) * config.batch_gpu as u64;
     base_bytes + 4 * states + value_bytes * activations
 }
@@ -188,9 +191,9 @@ mod tests {
             (Precision::Tf32, 64, 32, 9.18),
             (Precision::Tf32, 128, 32, 19.50),
             (Precision::Tf32, 256, 16, 20.47),
-            (Precision::F16, 64, 32, 5.34),
-            (Precision::F16, 128, 32, 10.38),
-            (Precision::F16, 256, 16, 11.01),
+            (Precision::F16, 64, 32, 6.67),
+            (Precision::F16, 128, 32, 13.50),
+            (Precision::F16, 256, 16, 14.16),
         ];
         for (precision, res, batch, peak) in measured {
             let config = TrainConfig { precision, ..config(Cfg::Auto, res, batch) };
