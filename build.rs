@@ -50,11 +50,9 @@ fn lowered(ptx: &str) -> String {
     let line = ptx.lines().find(|line| line.starts_with(".version ")).expect("every PTX has one");
     let (a, b) = line[".version ".len()..].trim().split_once('.').expect("two numbers");
     let number = |text: &str| text.parse::<u32>().expect("a number");
-    if (number(a), number(b)) <= (major, minor) {
-        return ptx.to_owned();
-    }
+    let is_newer = (number(a), number(b)) > (major, minor);
+    let header = if is_newer { format!(".version {major}.{minor}") } else { line.to_owned() };
     let kept = ptx.lines().filter(|line| !line.contains("used_bytes_mask"));
-    let header = format!(".version {major}.{minor}");
     let lowered = kept.map(|kept| if kept == line { header.as_str() } else { kept });
     lowered.collect::<Vec<_>>().join("\n") + "\n"
 }

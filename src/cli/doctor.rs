@@ -15,7 +15,7 @@ use crate::ops::cancel::{self, Cancel};
 use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{DeviceChoice, DeviceKind, has_kernels, open};
 use crate::ops::rng::{Rng, Stream};
-use crate::ops::selftest::{are_explained, cases};
+use crate::ops::selftest::{Way, cases};
 use crate::ops::{conv2d, normals};
 use crate::train::selftest::{tolerance, training_errors};
 
@@ -26,6 +26,14 @@ const CONV_BATCH: usize = 16;
 const CONVS: [(usize, usize); 3] = [(512, 16), (256, 64), (64, 256)];
 /// Values of the tensor that is copied.
 const COPY: usize = 1 << 26;
+
+/// How a GPU may be asked to compute; the processor has the first only.
+const WAYS: [(Way, Precision); 4] = [
+    (Way::F32, Precision::F32),
+    (Way::Tf32, Precision::Tf32),
+    (Way::F16, Precision::F16),
+    (Way::Bf16, Precision::Bf16),
+];
 
 /// Flags of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -51,16 +59,13 @@ fn examine(args: &DoctorArgs) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", opened.description)?;
     let is_gpu = opened.kind == DeviceKind::Cuda;
-    let narrow = if is_gpu { &[Precision::F16, Precision::Bf16][..] } else { &[] };
-    let mut num_bad = ops(&mut out, &opened.device, DType::F32)?;
-    num_bad += training(&mut out, &opened.device, Precision::F32)?;
-    for precision in narrow {
-        let dtype = if *precision == Precision::F16 { DType::F16 } else { DType::BF16 };
-        if !has_kernels(&opened.device, dtype) {
-            writeln!(out, "\n{dtype:?}: this build has no kernels for it")?;
+    let mut num_bad = 0;
+    for (way, precision) in if is_gpu { &WAYS[..] } else { &WAYS[..1] } {
+        if !has_kernels(&opened.device, way.dtype()) {
+            writeln!(out, "\n{way:?}: this build has no kernels for it")?;
             continue;
         }
-        num_bad += ops(&mut out, &opened.device, dtype)?;
+        num_bad += ops(&mut out, &opened.device, *way)?;
         num_bad += training(&mut out, &opened.device, *precision)?;
     }
     if is_gpu {
@@ -74,14 +79,14 @@ fn examine(args: &DoctorArgs) -> Result<()> {
 }
 
 /// One line for each op; says how many differ.
-fn ops(out: &mut impl Write, device: &Device, dtype: DType) -> Result<usize> {
-    let title = format!("op in {dtype:?}");
+fn ops(out: &mut impl Write, device: &Device, way: Way) -> Result<usize> {
+    let title = format!("op in {way:?}");
     writeln!(out, "\n{title:38} {:>9} {:>9} {:>9}", "value", "gradient", "2nd order")?;
     let mut num_bad = 0;
-    for case in cases()?.iter().filter(|case| case.takes(dtype)) {
-        let errors = case.errors(dtype, device)?;
+    for case in cases()?.iter().filter(|case| case.takes(way)) {
+        let errors = case.errors(way, device)?;
         let [value, first, second] = errors;
-        let verdict = if are_explained(errors, dtype) { "" } else { "  DIFFERS" };
+        let verdict = if way.explains(errors) { "" } else { "  DIFFERS" };
         num_bad += usize::from(!verdict.is_empty());
         writeln!(out, "{:38} {value:9.1e} {first:9.1e} {second:9.1e}{verdict}", case.name)?;
     }

@@ -172,6 +172,9 @@ impl InplaceOp2 for Step<'_> {
                 Some((ema, beta)) => Some((gpu.tensor(ema)?, beta)),
                 None => None,
             };
+            if let Some((average, _)) = ema && average.len != param.len {
+                bail!("adam: expected an average of {} values, got {}", param.len, average.len);
+            }
             let moments = (gpu.tensor(m)?, gpu.tensor(v)?);
             cuda::adam::step(&gpu, (param, grad), moments, ema, self.rates)
         })

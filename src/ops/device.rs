@@ -15,7 +15,7 @@ use super::cuda;
 pub use super::driver::{Gpu, Probe, probe};
 use super::driver::{free_bytes, version};
 use super::guard::guard;
-use super::selftest::{Verdict, settle};
+use super::selftest::{Verdict, Way, settle};
 
 /// The device that was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,17 +112,17 @@ pub fn open(choice: DeviceChoice) -> std::result::Result<Opened, DeviceError> {
     }
 }
 
-/// Examines a GPU before it is used, in `dtypes` besides f32.
+/// Examines a GPU before it is used, in f32 and in another way.
 ///
 /// # Errors
-/// Fails if it cannot compute in one of them, or computes something else than the processor.
-pub fn examine(device: &Device, dtypes: &[DType]) -> std::result::Result<Verdict, DeviceError> {
+/// Fails if it cannot compute in that way, or computes something else than the processor.
+pub fn examine(device: &Device, way: Way) -> std::result::Result<Verdict, DeviceError> {
     let unusable = |text: &str| DeviceError::Unusable(reason(text));
-    if dtypes.contains(&DType::BF16) && !has_kernels(device, DType::BF16) {
+    if way == Way::Bf16 && !has_kernels(device, way.dtype()) {
         return Err(DeviceError::NoBf16);
     }
-    let dtypes: Vec<_> = [DType::F32].iter().chain(dtypes).copied().collect();
-    match guard(|| settle(device, &dtypes)) {
+    let ways = if way == Way::F32 { &[way][..] } else { &[Way::F32, way] };
+    match guard(|| settle(device, ways)) {
         Ok(Ok(verdict)) => Ok(verdict),
         Ok(Err(error)) => Err(unusable(&error.to_string())),
         Err(payload) => Err(unusable(panic_text(&*payload))),
@@ -281,7 +281,7 @@ fn reason(text: &str) -> String {
             format!("its driver is too old for this build ({code}); update the driver")
         }
         Some(code) => format!("it answers with {code}; see to driver and GPU"),
-        None => text.lines().next().unwrap_or_default().chars().take(120).collect(),
+        None => text.lines().next().unwrap_or_default().chars().take(200).collect(),
     }
 }
 

@@ -8,9 +8,10 @@
 //!
 //! The expected numbers are made by the processor in f64.
 
-use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 
-use super::cuda::{self, Path, use_cudnn, use_kernels};
+use super::cuda::{self, Math, Path, math, set_math, use_cudnn, use_kernels};
+use super::device::{Fault, classify};
 use super::grad::{grad, grad_with_graph};
 use super::rng::{Rng, Stream};
 
@@ -63,6 +64,54 @@ pub enum Part {
     Optimizer,
 }
 
+/// How an op is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// In f64.
+    F64,
+    /// In f32.
+    F32,
+    /// In f32, with the factors of products rounded to 10 bits.
+    Tf32,
+    /// In IEEE half precision, between casts.
+    F16,
+    /// In bf16, between casts.
+    Bf16,
+}
+
+impl Way {
+    /// The type that the op itself computes in.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F64 => DType::F64,
+            Self::F32 | Self::Tf32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
+    fn is_narrow(self) -> bool {
+        matches!(self, Self::F16 | Self::Bf16)
+    }
+
+    /// The largest errors that rounding explains: some hundred roundings, one upon the other in
+    /// derivatives; in 16 bits, also the few values that rounding takes across a kink.
+    pub fn tolerances(self) -> Errors {
+        match self {
+            Self::F64 => [1e-12; 3],
+            Self::F32 => [5e-6, 2e-5, 1e-4],
+            Self::Tf32 => [5e-3, 1e-2, 5e-2],
+            Self::F16 => [5e-3, 5e-2, 1e-1],
+            Self::Bf16 => [3e-2, 2e-1, 4e-1],
+        }
+    }
+
+    /// Whether rounding explains `errors`; NaN never is.
+    pub fn explains(self, errors: Errors) -> bool {
+        errors.iter().zip(self.tolerances()).all(|(error, tolerance)| *error <= tolerance)
+    }
+}
+
 /// An op with arguments.
 pub struct Case {
     /// What is computed, in a few words.
@@ -70,6 +119,8 @@ pub struct Case {
     /// What it needs.
     pub part: Part,
     args: Vec<Tensor>,
+    /// How many of the arguments, the first ones, are of 16 bits where the op is.
+    num_narrow: usize,
     op: BoxedOp,
 }
 
@@ -78,48 +129,49 @@ pub struct Case {
 pub type Errors = [f64; 3];
 
 impl Case {
-    /// Whether the op can compute in `dtype`.
-    pub fn takes(&self, dtype: DType) -> bool {
-        self.part != Part::Optimizer || dtype.size_in_bytes() > 2
+    /// Whether the op can be computed in that way, and differently than in f32.
+    pub fn takes(&self, way: Way) -> bool {
+        match self.part {
+            Part::Convolutions => true,
+            Part::Kernels => way != Way::Tf32,
+            Part::Optimizer => way != Way::Tf32 && !way.is_narrow(),
+        }
     }
 
-    /// How far `device` is from the processor. In 16 bits only the op itself computes in `dtype`,
-    /// between casts, as in the networks.
+    /// How far `device` is from the processor. In 16 bits only the op itself computes so, between
+    /// casts, as in the networks.
     ///
     /// # Errors
     /// Fails if an op does.
-    pub fn errors(&self, dtype: DType, device: &Device) -> Result<Errors> {
-        let is_narrow = dtype.size_in_bytes() == 2;
+    pub fn errors(&self, way: Way, device: &Device) -> Result<Errors> {
         // Sums of gradients of gradients must not exceed what 16 bits can hold.
-        let gain = if is_narrow { 1.0 / 64.0 } else { 1.0 };
+        let gain = if way.is_narrow() { 1.0 / 64.0 } else { 1.0 };
         let scaled = |args: &[Tensor]| (self.op)(args)? * gain;
         let on_processor = || derivatives(&self.args, (DType::F64, &Device::Cpu), &scaled);
         let expected = cuda::on_processor(on_processor)?;
-        let ours = if is_narrow {
-            let narrow = |args: &[Tensor]| {
-                let args = args.iter().map(|arg| arg.to_dtype(dtype));
-                (self.op)(&args.collect::<Result<Vec<_>>>()?)?.to_dtype(DType::F32)? * gain
-            };
-            derivatives(&self.args, (DType::F32, device), &narrow)?
-        } else {
-            derivatives(&self.args, (dtype, device), &self.op)?
-        };
+        let outer = math();
+        set_math(Math { tf32: way == Way::Tf32, ..outer });
+        let ours = self.derivatives_on(device, way, gain);
+        set_math(outer);
         let mut errors = [0.0; 3];
-        for (error, (ours, expected)) in errors.iter_mut().zip(ours.iter().zip(&expected)) {
+        for (error, (ours, expected)) in errors.iter_mut().zip(ours?.iter().zip(&expected)) {
             *error = distance(ours, expected)?;
         }
         Ok(errors)
     }
-}
 
-/// The largest errors that rounding explains: some hundred roundings, one upon the other in
-/// derivatives; in 16 bits, also the few values that rounding takes across a kink.
-pub fn tolerances(dtype: DType) -> Errors {
-    match dtype {
-        DType::F64 => [1e-12; 3],
-        DType::F16 => [5e-3, 5e-2, 1e-1],
-        DType::BF16 => [3e-2, 2e-1, 4e-1],
-        _ => [5e-6, 2e-5, 1e-4],
+    fn derivatives_on(&self, device: &Device, way: Way, gain: f64) -> Result<[Vec<Tensor>; 3]> {
+        if !way.is_narrow() {
+            return derivatives(&self.args, (way.dtype(), device), &self.op);
+        }
+        let narrow = |args: &[Tensor]| {
+            let cast = |(idx, arg): (usize, &Tensor)| {
+                if idx < self.num_narrow { arg.to_dtype(way.dtype()) } else { Ok(arg.clone()) }
+            };
+            let args = args.iter().enumerate().map(cast).collect::<Result<Vec<_>>>()?;
+            (self.op)(&args)?.to_dtype(DType::F32)? * gain
+        };
+        derivatives(&self.args, (DType::F32, device), &narrow)
     }
 }
 
@@ -132,57 +184,50 @@ pub struct Verdict {
     pub distrusted: Vec<Part>,
 }
 
-/// Examines a GPU in `dtypes`, and takes the reference path for parts that differ from the
-/// processor.
+/// Examines a GPU in some ways, and takes the reference path for parts that differ from the
+/// processor or fail.
 ///
 /// # Errors
-/// Fails if an op does, or if the reference path differs as well.
-pub fn settle(device: &Device, dtypes: &[DType]) -> Result<Verdict> {
+/// Fails if the reference path differs or fails as well, or if the GPU gives out.
+pub fn settle(device: &Device, ways: &[Way]) -> Result<Verdict> {
     let cases = cases()?;
     let mut verdict = Verdict { num_ops: cases.len(), distrusted: Vec::new() };
     // The kernels first: layers need them beside convolutions.
     for part in [Part::Kernels, Part::Optimizer, Part::Convolutions] {
         let of_part: Vec<&Case> = cases.iter().filter(|case| case.part == part).collect();
-        if worst_of(&of_part, device, dtypes)?.is_none() {
-            continue;
+        let found = first_bad(&of_part, device, ways);
+        let Err(error) = found else { continue };
+        if classify(&error) != Fault::Other {
+            return Err(error);
         }
         match part {
             Part::Kernels => use_kernels(Path::Reference),
             Part::Convolutions => use_cudnn(Path::Reference),
-            Part::Optimizer => (), // there is no other
+            Part::Optimizer => return Err(error), // there is no other
         }
-        if let Some((name, errors)) = worst_of(&of_part, device, dtypes)? {
-            let [value, first, second] = errors;
-            candle_core::bail!(
-                "the self-test expected {name} as the processor computes it, came errors of \
-                 {value:.0e}, gradient {first:.0e}, second order {second:.0e}"
-            );
-        }
+        first_bad(&of_part, device, ways)?;
         verdict.distrusted.push(part);
     }
     Ok(verdict)
 }
 
-/// The first case that differs from the processor by more than rounding explains.
-fn worst_of(
-    cases: &[&Case],
-    device: &Device,
-    dtypes: &[DType],
-) -> Result<Option<(&'static str, Errors)>> {
-    for dtype in dtypes {
-        for case in cases.iter().filter(|case| case.takes(*dtype)) {
-            let errors = case.errors(*dtype, device)?;
-            if !are_explained(errors, *dtype) {
-                return Ok(Some((case.name, errors)));
+/// Fails with the first case that differs from the processor by more than rounding explains, or
+/// that fails itself.
+fn first_bad(cases: &[&Case], device: &Device, ways: &[Way]) -> Result<()> {
+    for way in ways {
+        for case in cases.iter().filter(|case| case.takes(*way)) {
+            let errors = case.errors(*way, device).map_err(|error| error.context(case.name))?;
+            if !way.explains(errors) {
+                let [value, first, second] = errors;
+                bail!(
+                    "self-test: {} in {way:?} differs from the processor: value {value:.0e}, \
+                     gradient {first:.0e}, second order {second:.0e}",
+                    case.name
+                );
             }
         }
     }
-    Ok(None)
-}
-
-/// Whether rounding explains `errors`; NaN never is.
-pub fn are_explained(errors: Errors, dtype: DType) -> bool {
-    errors.iter().zip(tolerances(dtype)).all(|(error, tolerance)| *error <= tolerance)
+    Ok(())
 }
 
 pub(super) fn to_vars(args: &[Tensor], (dtype, device): (DType, &Device)) -> Result<Vec<Var>> {
@@ -249,25 +294,25 @@ mod tests {
     #[expect(clippy::print_stdout, reason = "errors are shown with --nocapture")]
     fn every_op_on_this_device_is_that_of_the_processor() -> Result<()> {
         for case in cases()? {
-            let errors = case.errors(DType::F32, &Device::Cpu)?;
+            let errors = case.errors(Way::F32, &Device::Cpu)?;
             println!("{}: {:.1e} {:.1e} {:.1e}", case.name, errors[0], errors[1], errors[2]);
-            assert!(are_explained(errors, DType::F32), "{}", case.name);
+            assert!(Way::F32.explains(errors), "{}", case.name);
         }
         Ok(())
     }
 
     #[test]
     fn a_device_that_agrees_is_trusted() -> Result<()> {
-        let verdict = settle(&Device::Cpu, &[DType::F32])?;
+        let verdict = settle(&Device::Cpu, &[Way::F32, Way::Tf32])?;
         assert_eq!((verdict.num_ops, verdict.distrusted), (cases()?.len(), vec![]));
         Ok(())
     }
 
     #[test]
     fn what_rounding_does_not_explain_is_noticed() {
-        assert!(are_explained([0.0; 3], DType::F32));
-        assert!(!are_explained([0.0, 1e-4, 0.0], DType::F32));
-        assert!(!are_explained([0.0, 0.0, f64::NAN], DType::F16));
-        assert!(!are_explained([0.0, 1e-8, 0.0], DType::F64));
+        assert!(Way::F32.explains([0.0; 3]));
+        assert!(!Way::F32.explains([0.0, 1e-4, 0.0]));
+        assert!(!Way::F16.explains([0.0, 0.0, f64::NAN]));
+        assert!(!Way::F64.explains([0.0, 1e-8, 0.0]));
     }
 }

@@ -111,7 +111,7 @@ impl Ranks {
         for (trainer, member) in self.trainers.iter_mut().zip(self.crew.members()) {
             batch_gpu = trainer.lower_batch_gpu();
             trainer.member = (member.num_ranks() > 1).then(|| member.clone());
-            // what the failed phase held goes back to where every library takes from
+            // what the failed phase held is free before anything is asked for again
             trainer.device().synchronize()?;
         }
         Ok(batch_gpu)

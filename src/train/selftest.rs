@@ -9,6 +9,7 @@ use super::phases::Reals;
 use super::presets::{Cfg, Overrides, train_config};
 use super::trainer::{StepStats, Trainer};
 use crate::model::Precision;
+use crate::ops::cuda::{Math, math, set_math};
 use crate::ops::normals;
 use crate::ops::rng::{Rng, Stream};
 
@@ -34,7 +35,11 @@ pub fn tolerance(precision: Precision) -> f64 {
 /// # Errors
 /// Fails if an op does.
 pub fn training_errors(device: &Device, precision: Precision) -> Result<Vec<f64>> {
-    let ours = five_steps(device, precision)?;
+    let outer = math();
+    set_math(Math { tf32: precision == Precision::Tf32, ..outer });
+    let ours = five_steps(device, precision);
+    set_math(outer);
+    let ours = ours?;
     let expected = five_steps(&Device::Cpu, Precision::F32)?;
     Ok(ours.iter().zip(&expected).map(|(ours, expected)| difference(ours, expected)).collect())
 }

@@ -329,9 +329,9 @@ impl Trainer {
         let Total { grads, w_means } = total.of_all(self.member.as_ref())?;
         let gain = self.grad_gain;
         let scaled = |grad: Tensor| if gain == 1.0 { Ok(grad) } else { grad * gain };
-        let grads = grads.into_iter().map(scaled).collect();
+        let grads = grads.into_iter().map(scaled).collect::<Result<Vec<_>>>()?;
         self.running.moves = true;
         w_means.iter().try_for_each(|w_mean| self.networks.track_w_avg(w_mean))?;
-        grads
+        Ok(grads)
     }
 }

@@ -10,7 +10,7 @@
 //! Convolutions are cuDNN's, and what goes from GPU to GPU is NCCL's. Where a device has no kernel for an op, or the self-test did not
 //! trust one, the op's reference path in plain candle ops is taken: slower, same results.
 //!
-//! This file is the only place that asks which of the two features is on.
+//! This folder is the only place that asks which of the two features is on.
 
 pub(super) mod adam;
 pub(super) mod bias_act;

@@ -8,7 +8,6 @@
 //!
 //! Reference: NCCL user guide, "Fault Tolerance".
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::backend::BackendStorage;
@@ -21,6 +20,8 @@ use cudarc::driver::{CudaStream, DeviceRepr, ValidAsZeroBits};
 use cudarc::nccl::result::NcclError;
 use cudarc::nccl::safe::{Comm, NcclType, group_end, group_start};
 use cudarc::nccl::sys;
+
+use crate::ops::guard::guard;
 
 /// The connection of one GPU to the others.
 #[derive(Clone)]
@@ -87,7 +88,7 @@ impl Comms {
     fn close(&self) {
         for rank in 0..self.0.len() {
             let comm = self.lock(rank).take();
-            drop(catch_unwind(AssertUnwindSafe(|| drop(comm))));
+            drop(guard(|| drop(comm)));
         }
     }
 }

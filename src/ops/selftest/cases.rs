@@ -33,7 +33,16 @@ fn case(
     args: Vec<Tensor>,
     op: impl Fn(&[Tensor]) -> Result<Tensor> + Sync + 'static,
 ) -> Case {
-    Case { name, part, args, op: Box::new(op) }
+    Case { name, part, num_narrow: args.len(), args, op: Box::new(op) }
+}
+
+/// As [`case`], for a layer whose weights and styles are never of 16 bits.
+fn layer(
+    name: &'static str,
+    args: Vec<Tensor>,
+    op: impl Fn(&[Tensor]) -> Result<Tensor> + Sync + 'static,
+) -> Case {
+    Case { num_narrow: 1, ..case(Part::Convolutions, name, args, op) }
 }
 
 fn convolutions(draws: &mut Draws) -> Result<Vec<Case>> {
@@ -142,9 +151,9 @@ fn layers(draws: &mut Draws) -> Result<Vec<Case>> {
         modulated_conv2d(&a[0], &a[1], &a[2], resample, demodulate)
     };
     Ok(vec![
-        case(part, "modulated_conv2d", kept, move |a| modulated(a, 1, true)),
-        case(part, "modulated_conv2d, twice the size", doubled, move |a| modulated(a, 2, true)),
-        case(part, "modulated_conv2d to RGB", rgb, move |a| modulated(a, 1, false)),
+        layer("modulated_conv2d", kept, move |a| modulated(a, 1, true)),
+        layer("modulated_conv2d, twice the size", doubled, move |a| modulated(a, 2, true)),
+        layer("modulated_conv2d to RGB", rgb, move |a| modulated(a, 1, false)),
         case(part, "conv2d, half the size", halved[..2].to_vec(), |a| {
             let filter = Filter::stylegan2();
             let resample = Resample { filter: &filter, up: 1, down: 2 };
