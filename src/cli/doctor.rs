@@ -13,7 +13,7 @@ use super::device_choice;
 use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::cuda::{Math, set_math};
-use crate::ops::device::{DeviceChoice, DeviceKind, has_kernels, open};
+use crate::ops::device::{DeviceChoice, DeviceKind, computes_in, open};
 use crate::ops::rng::{Rng, Stream};
 use crate::ops::selftest::{Way, cases};
 use crate::ops::{conv2d, normals};
@@ -27,13 +27,9 @@ const CONVS: [(usize, usize); 3] = [(512, 16), (256, 64), (64, 256)];
 /// Values of the tensor that is copied.
 const COPY: usize = 1 << 26;
 
-/// How a GPU may be asked to compute; the processor has the first only.
-const WAYS: [(Way, Precision); 4] = [
-    (Way::F32, Precision::F32),
-    (Way::Tf32, Precision::Tf32),
-    (Way::F16, Precision::F16),
-    (Way::Bf16, Precision::Bf16),
-];
+/// What a GPU may be asked to compute in; the processor has the first only.
+const PRECISIONS: [Precision; 4] =
+    [Precision::F32, Precision::Tf32, Precision::F16, Precision::Bf16];
 
 /// Flags of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -60,12 +56,13 @@ fn examine(args: &DoctorArgs) -> Result<()> {
     writeln!(out, "{}", opened.description)?;
     let is_gpu = opened.kind == DeviceKind::Cuda;
     let mut num_bad = 0;
-    for (way, precision) in if is_gpu { &WAYS[..] } else { &WAYS[..1] } {
-        if !has_kernels(&opened.device, way.dtype()) {
+    for precision in if is_gpu { &PRECISIONS[..] } else { &PRECISIONS[..1] } {
+        let way = Way::from(*precision);
+        if !computes_in(&opened.device, way.dtype()) {
             writeln!(out, "\n{way:?}: this build has no kernels for it")?;
             continue;
         }
-        num_bad += ops(&mut out, &opened.device, *way)?;
+        num_bad += ops(&mut out, &opened.device, way)?;
         num_bad += training(&mut out, &opened.device, *precision)?;
     }
     if is_gpu {

@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tracing::info;
 
-use super::{UsageError, count, device_choice};
+use super::{UsageError, choice, count, device_choice};
 use crate::job::memory::peak_and_current_bytes;
 use crate::job::params::Params;
 use crate::model::Precision;
@@ -94,10 +94,9 @@ impl EstimateArgs {
     }
 }
 
-/// A flag's value as a parameter would be read.
-fn precision(text: &str) -> Result<Precision, String> {
-    serde_json::from_value(json!(text.to_ascii_lowercase()))
-        .map_err(|_| "expected f32, tf32, f16 or bf16".to_owned())
+/// The value of the flag `--precision`.
+fn precision(text: &str) -> Result<Precision, UsageError> {
+    choice(text, "f32, tf32, f16 or bf16")
 }
 
 /// Wall and CPU seconds of some images.

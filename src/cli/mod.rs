@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use serde::de::DeserializeOwned;
 
 use crate::data::DataError;
 use crate::job::asset::AssetError;
@@ -105,8 +106,13 @@ pub(crate) struct UsageError(pub(crate) String);
 
 /// The value of a flag `--device`.
 fn device_choice(text: &str) -> Result<DeviceChoice, UsageError> {
+    choice(text, "auto, cuda or cpu")
+}
+
+/// The value of a flag that is one of some words.
+fn choice<T: DeserializeOwned>(text: &str, words: &str) -> Result<T, UsageError> {
     let choice = serde_json::from_value(text.to_ascii_lowercase().into());
-    choice.map_err(|_| UsageError("expected auto, cuda or cpu".to_owned()))
+    choice.map_err(|_| UsageError(format!("expected {words}")))
 }
 
 /// 2 if the parameters or the data are refused, 0 if a signal asked for the end, else 1.

@@ -20,7 +20,7 @@ use crate::model::Precision;
 use crate::ops::collective::{Member, connect};
 use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{self, DeviceError, DeviceKind, Opened};
-use crate::ops::selftest::{Verdict, Way};
+use crate::ops::selftest::Verdict;
 use crate::train::config::TrainConfig;
 use crate::train::ranks::deal_out;
 
@@ -64,14 +64,8 @@ pub fn announce(params: &Params) -> Result<Opened, DeviceError> {
 
 /// Compares the GPU with the processor, op by op, and says what came of it.
 fn try_out(opened: &Opened, precision: Precision) -> Result<(), DeviceError> {
-    let way = match precision {
-        Precision::F32 => Way::F32,
-        Precision::Tf32 => Way::Tf32,
-        Precision::F16 => Way::F16,
-        Precision::Bf16 => Way::Bf16,
-    };
     let start = Instant::now();
-    let Verdict { num_ops, distrusted } = device::examine(&opened.device, way)?;
+    let Verdict { num_ops, distrusted } = device::examine(&opened.device, precision.into())?;
     let seconds = start.elapsed().as_secs_f64();
     if distrusted.is_empty() {
         info!("self-test: {num_ops} ops agree with the processor, {seconds:.1} s");

@@ -10,6 +10,8 @@
 use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::ops::selftest::Way;
+
 /// How many of the highest resolutions compute in 16 bits, as in the StyleGAN2-ADA trainer.
 const NUM_RES: u32 = 4;
 /// Below, nothing is to be won.
@@ -41,6 +43,18 @@ impl Precision {
             Self::F16 if res >= first => Some(DType::F16),
             Self::Bf16 if res >= first => Some(DType::BF16),
             Self::F32 | Self::Tf32 | Self::F16 | Self::Bf16 => None,
+        }
+    }
+}
+
+impl From<Precision> for Way {
+    /// How ops are computed in a training of this precision.
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Tf32 => Self::Tf32,
+            Precision::F16 => Self::F16,
+            Precision::Bf16 => Self::Bf16,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In `auto` only the absence of a GPU means the processor. One that is there but cannot be used
 //! stops the program: somebody pays for it, and a training on the processor in its place would
-//! take a hundred times as long. A build without GPU support says so and takes the processor.
+//! take hundreds of times as long. A build without GPU support says so and takes the processor.
 //!
 //! Not here: the questions to the driver (`driver`), what a run does about an error (`job`).
 
@@ -118,7 +118,7 @@ pub fn open(choice: DeviceChoice) -> std::result::Result<Opened, DeviceError> {
 /// Fails if it cannot compute in that way, or computes something else than the processor.
 pub fn examine(device: &Device, way: Way) -> std::result::Result<Verdict, DeviceError> {
     let unusable = |text: &str| DeviceError::Unusable(reason(text));
-    if way == Way::Bf16 && !has_kernels(device, way.dtype()) {
+    if way == Way::Bf16 && !computes_in(device, way.dtype()) {
         return Err(DeviceError::NoBf16);
     }
     let ways = if way == Way::F32 { &[way][..] } else { &[Way::F32, way] };
@@ -129,8 +129,8 @@ pub fn examine(device: &Device, way: Way) -> std::result::Result<Verdict, Device
     }
 }
 
-/// Whether candle has kernels for `dtype` on `device`.
-pub fn has_kernels(device: &Device, dtype: DType) -> bool {
+/// Whether this build can compute in `dtype` on `device`: candle has kernels for it.
+pub fn computes_in(device: &Device, dtype: DType) -> bool {
     let two = || Tensor::ones(1, DType::F32, device)?.to_dtype(dtype)?.affine(1.0, 1.0);
     two().is_ok()
 }

@@ -38,9 +38,12 @@ struct Fill<'a> {
 }
 
 impl Fill<'_> {
-    fn fill<T: Element>(&self, y: &mut [T]) {
-        let draws = self.rng.normals_of_part(self.part, y.len());
-        y.iter_mut().zip(draws).for_each(|(y, draw)| *y = T::from_f64(draw));
+    fn fill<T: Element>(&self, y: &mut [T]) -> Result<()> {
+        cuda::either!((y); gpu => cuda::normals::fill(&gpu, y, self.rng, self.part); {
+            let draws = self.rng.normals_of_part(self.part, y.len());
+            y.iter_mut().zip(draws).for_each(|(y, draw)| *y = T::from_f64(draw));
+        });
+        Ok(())
     }
 }
 
@@ -51,25 +54,10 @@ impl InplaceOp1 for Fill<'_> {
 
     fn cpu_fwd(&self, y: &mut CpuStorage, layout: &Layout) -> Result<()> {
         match y {
-            CpuStorage::F32(y) => {
-                let y = contiguous_mut(y, layout)?;
-                cuda::either!(
-                    (y);
-                    gpu => cuda::normals::fill(&gpu, y, self.rng, self.part);
-                    self.fill(y)
-                );
-            }
-            CpuStorage::F64(y) => {
-                let y = contiguous_mut(y, layout)?;
-                cuda::either!(
-                    (y);
-                    gpu => cuda::normals::fill(&gpu, y, self.rng, self.part);
-                    self.fill(y)
-                );
-            }
+            CpuStorage::F32(y) => self.fill(contiguous_mut(y, layout)?),
+            CpuStorage::F64(y) => self.fill(contiguous_mut(y, layout)?),
             _ => candle_core::bail!("normals: expected f32 or f64"),
         }
-        Ok(())
     }
 
     fn cuda_fwd(&self, y: &mut CudaStorage, layout: &Layout) -> Result<()> {

@@ -54,57 +54,31 @@ pub(in crate::ops) trait Native: Element<Compute = Self> {}
 
 impl<T: Element<Compute = T>> Native for T {}
 
-impl Element for f32 {
-    type Compute = f32;
-    const ZERO: Self = 0.0;
-    const SUFFIX: &'static str = "f32";
-    const UNWRITTEN: Self = f32::NAN;
-    fn constant(value: f64) -> f32 {
-        value as f32
-    }
-    fn stored(value: f64) -> f32 {
-        value as f32
-    }
+/// An element type: what it is computed in, the end of its kernels' names, and the way of a number
+/// into it and from it into the type that is computed in.
+macro_rules! element {
+    ($T:ty, $Compute:ty, $suffix:literal, $zero:expr, $store:expr, $load:expr) => {
+        impl Element for $T {
+            type Compute = $Compute;
+            const ZERO: Self = $zero;
+            const SUFFIX: &'static str = $suffix;
+            const UNWRITTEN: Self = <$T>::NAN;
+
+            fn constant(value: f64) -> $Compute {
+                value as $Compute
+            }
+
+            fn stored(value: f64) -> $Compute {
+                $load($store(value))
+            }
+        }
+    };
 }
 
-impl Element for f64 {
-    type Compute = f64;
-    const ZERO: Self = 0.0;
-    const SUFFIX: &'static str = "f64";
-    const UNWRITTEN: Self = f64::NAN;
-    fn constant(value: f64) -> f64 {
-        value
-    }
-    fn stored(value: f64) -> f64 {
-        value
-    }
-}
-
-impl Element for half::f16 {
-    type Compute = f32;
-    const ZERO: Self = half::f16::ZERO;
-    const SUFFIX: &'static str = "f16";
-    const UNWRITTEN: Self = half::f16::NAN;
-    fn constant(value: f64) -> f32 {
-        value as f32
-    }
-    fn stored(value: f64) -> f32 {
-        half::f16::from_f64(value).to_f32()
-    }
-}
-
-impl Element for half::bf16 {
-    type Compute = f32;
-    const ZERO: Self = half::bf16::ZERO;
-    const SUFFIX: &'static str = "bf16";
-    const UNWRITTEN: Self = half::bf16::NAN;
-    fn constant(value: f64) -> f32 {
-        value as f32
-    }
-    fn stored(value: f64) -> f32 {
-        half::bf16::from_f64(value).to_f32()
-    }
-}
+element!(f32, f32, "f32", 0.0, |value| value as f32, std::convert::identity);
+element!(f64, f64, "f64", 0.0, std::convert::identity, std::convert::identity);
+element!(half::f16, f32, "f16", half::f16::ZERO, half::f16::from_f64, half::f16::to_f32);
+element!(half::bf16, f32, "bf16", half::bf16::ZERO, half::bf16::from_f64, half::bf16::to_f32);
 
 /// Memory of a machine that somebody else keeps alive: its address there, and its length.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,9 @@
 //! emulating build the ops' own tests, gradients of second order included, are tests of the GPU's
 //! kernels.
 //!
-//! Convolutions are cuDNN's, and what goes from GPU to GPU is NCCL's. Where a device has no kernel for an op, or the self-test did not
-//! trust one, the op's reference path in plain candle ops is taken: slower, same results.
+//! Convolutions are cuDNN's, and what goes from GPU to GPU is NCCL's. Where a device has no kernel
+//! for an op, or the self-test did not trust one, the op's reference path in plain candle ops is
+//! taken: slower, same results.
 //!
 //! This folder is the only place that asks which of the two features is on.
 
@@ -114,17 +115,25 @@ pub(super) fn on_processor<T>(work: impl FnOnce() -> T) -> T {
 ///
 /// While an account is open ([`cost`](super::cost)), through neither: the launch is noted.
 macro_rules! either {
-    (($($slice:ident),+); $gpu:ident => $launch:expr; $body:expr) => {
+    ($slices:tt; $gpu:ident => $launch:expr; $body:expr) => {
         if $crate::ops::cost::is_on() {
-            let $gpu = $crate::ops::cost::Ledger;
-            $(let $slice = $crate::ops::cuda::View::from($slice);)+
-            $launch?
+            $crate::ops::cuda::on_machine!($crate::ops::cost::Ledger, $slices; $gpu => $launch)
         } else {
-            $crate::ops::cuda::emulated!(($($slice),+); $gpu => $launch; $body)
+            $crate::ops::cuda::emulated!($slices; $gpu => $launch; $body)
         }
     };
 }
 pub(super) use either;
+
+/// A GPU's kernel on slices of the processor, by a machine that takes them.
+macro_rules! on_machine {
+    ($machine:expr, ($($slice:ident),+); $gpu:ident => $launch:expr) => {{
+        let $gpu = $machine;
+        $(let $slice = $crate::ops::cuda::View::from($slice);)+
+        $launch?
+    }};
+}
+pub(super) use on_machine;
 
 #[cfg(not(feature = "emulate-cuda"))]
 macro_rules! emulated {
@@ -135,11 +144,9 @@ macro_rules! emulated {
 
 #[cfg(feature = "emulate-cuda")]
 macro_rules! emulated {
-    (($($slice:ident),+); $gpu:ident => $launch:expr; $body:expr) => {
+    ($slices:tt; $gpu:ident => $launch:expr; $body:expr) => {
         if $crate::ops::cuda::emulate::is_on() {
-            let $gpu = $crate::ops::cuda::emulate::Host;
-            $(let $slice = $crate::ops::cuda::View::from($slice);)+
-            $launch?
+            $crate::ops::cuda::on_machine!($crate::ops::cuda::emulate::Host, $slices; $gpu => $launch)
         } else {
             $body
         }
