@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Parser;
 use stylegan2_c2d::cli::{Cli, error_lines, exit_code};
 use stylegan2_c2d::job::{log, signals};
-use stylegan2_c2d::ops::{grad::probe, raise_allocator_thresholds};
+use stylegan2_c2d::ops::raise_allocator_thresholds;
 
 /// More threads than this only wait for each other.
 const MAX_THREADS: usize = 64;
@@ -19,10 +19,6 @@ fn main() -> ExitCode {
     raise_allocator_thresholds();
     log::install(cli.log_stream());
     log::install_panic_hook(cli.log_stream());
-    if let Err(error) = probe() {
-        tracing::error!("{error}");
-        return ExitCode::from(1);
-    }
     let stop = match signals::install(cli.second_interrupt()) {
         Ok(stop) => stop,
         Err(error) => {
@@ -50,8 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Settings that libraries read from the environment: gradients keep their graph (`ops::grad`
-/// proves it), rayon's pool has the size that the container allows, candle's second pool is off
+/// Settings that libraries read from the environment: rayon's pool has the size that the container allows, candle's second pool is off
 /// (its threads spin for work and take the cores from ours), and errors carry no backtrace, which
 /// would end up in a public log.
 #[expect(unsafe_code, reason = "set_var, while there is one thread only")]
@@ -60,7 +55,6 @@ fn set_variables(threads: Option<usize>) {
     let threads = threads.unwrap_or(available).clamp(1, MAX_THREADS);
     // SAFETY: nothing has started a thread yet; reading the command line does not.
     unsafe {
-        std::env::set_var("CANDLE_GRAD_DO_NOT_DETACH", "1");
         std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
         std::env::set_var("CANDLE_NUM_THREADS", "1");
         std::env::remove_var("RUST_BACKTRACE");

@@ -130,7 +130,8 @@ fn speeds(out: &mut impl Write, device: &Device) -> Result<()> {
         let convolutions = row(flop, &|dtype| {
             let (x, w) =
                 (draw(0, &[CONV_BATCH, c, res, res], dtype)?, draw(1, &[c, c, 3, 3], dtype)?);
-            time(device, &|| Ok(conv2d(&x, &w, 1, 1, 1.0)?))
+            let (x, w) = (x.into(), w.into());
+            time(device, &|| Ok(conv2d(&x, &w, 1, 1, 1.0)?.value().clone()))
         })?;
         writeln!(out, "{:22}{convolutions}", format!("conv 3x3 {c} x {res}x{res}"))?;
     }

@@ -3,8 +3,8 @@
 //! Reference: Karras et al. 2020, arXiv:1912.04958, section 3, figure 7; the projection of the
 //! label after Miyato and Koyama 2018, arXiv:1802.05637.
 
-use candle_core::{D, DType, Result, Tensor, bail};
-use candle_nn::{Module, VarBuilder};
+use candle_core::{DType, Result, Tensor, bail};
+use candle_nn::VarBuilder;
 
 use super::config::{Architecture, DiscriminatorConfig};
 use super::layers::{
@@ -13,8 +13,8 @@ use super::layers::{
 };
 use super::mapping::{Mapping, MappingConfig, mapping};
 use super::precision::{Precision, cast};
-use crate::ops::upfirdn2d;
 use crate::ops::upfirdn2d::{Filter, Upfirdn2d};
+use crate::ops::{Traced, upfirdn2d};
 
 /// The layers of one resolution.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ fn block(config: &DiscriminatorConfig, res: usize, vb: &VarBuilder) -> Result<Bl
 }
 
 /// What enters a resolution from the image is added to the features that come from above.
-fn enter(x: Option<Tensor>, fromrgb: Option<&Conv2d>, img: &Tensor) -> Result<Tensor> {
+fn enter(x: Option<Traced>, fromrgb: Option<&Conv2d>, img: &Traced) -> Result<Traced> {
     match (x, fromrgb.map(|fromrgb| fromrgb.forward(img)).transpose()?) {
         (Some(x), Some(y)) => x + y,
         (Some(x), None) => Ok(x),
@@ -126,7 +126,7 @@ impl Discriminator {
     ///
     /// # Errors
     /// Fails if shapes do not fit, or if the batch cannot be divided into minibatch-std groups.
-    pub fn forward(&self, img: &Tensor, c: Option<&Tensor>) -> Result<Tensor> {
+    pub fn forward(&self, img: &Traced, c: Option<&Tensor>) -> Result<Traced> {
         let (_, channels, h, w) = img.dims4()?;
         let res = self.config.img_resolution;
         if (channels, h, w) != (self.config.img_channels, res, res) {
@@ -136,9 +136,9 @@ impl Discriminator {
                 img.shape()
             );
         }
-        let (mut x, mut img) = (None::<Tensor>, img.clone());
+        let (mut x, mut img) = (None::<Traced>, img.clone());
         for block in &self.blocks {
-            let here = |x: &Tensor| cast(x, block.dtype, block.conv0.weight());
+            let here = |x: &Traced| cast(x, block.dtype, block.conv0.weight());
             let above = x.as_ref().map(here).transpose()?;
             let features = enter(above, block.fromrgb.as_ref(), &here(&img)?)?;
             if self.config.architecture == Architecture::Skip {
@@ -157,7 +157,7 @@ impl Discriminator {
     }
 
     /// The epilogue at 4x4.
-    fn judge(&self, x: &Tensor, c: Option<&Tensor>) -> Result<Tensor> {
+    fn judge(&self, x: &Traced, c: Option<&Tensor>) -> Result<Traced> {
         let x = match self.config.mbstd_num_channels {
             0 => x.clone(),
             channels => minibatch_std(x, self.config.mbstd_group_size, channels)?,
@@ -168,7 +168,7 @@ impl Discriminator {
             (Some(mapping), Some(_)) => {
                 let cmap = mapping.forward(None, c)?; // [N, cmap_dim]
                 let scale = 1.0 / (cmap.dim(1)? as f64).sqrt();
-                (x * cmap)?.sum_keepdim(D::Minus1)? * scale
+                (x * cmap)?.sum_keepdim(1)? * scale
             }
             (None, None) => Ok(x),
             _ => bail!("discriminator: expected labels [N, {}]", self.config.c_dim),

@@ -7,6 +7,7 @@ use super::config::GeneratorConfig;
 use super::mapping::{Mapping, MappingConfig, Truncation, mapping};
 use super::precision::Precision;
 use super::synthesis::{Noise, Synthesis, synthesis};
+use crate::ops::Traced;
 
 /// A generator.
 #[derive(Clone, Debug)]
@@ -56,14 +57,14 @@ impl Generator {
         truncation: Truncation,
         noise: Noise,
     ) -> Result<Tensor> {
-        self.synthesis.forward(&self.ws(z, c, truncation)?, noise)
+        Ok(self.synthesis.forward(&self.ws(z, c, truncation)?, noise)?.value().clone())
     }
 
     /// `ws [N, num_ws, w_dim]` of latents and labels.
     ///
     /// # Errors
     /// Fails if shapes do not fit.
-    pub fn ws(&self, z: &Tensor, c: Option<&Tensor>, truncation: Truncation) -> Result<Tensor> {
+    pub fn ws(&self, z: &Tensor, c: Option<&Tensor>, truncation: Truncation) -> Result<Traced> {
         let w = self.mapping.forward(Some(z), c)?;
         self.mapping.broadcast(&w, self.config.num_ws(), truncation)
     }

@@ -5,14 +5,13 @@
 //!
 //! Reference: Karras et al. 2018, arXiv:1710.10196, section 4.1; arXiv:1912.04958.
 
-use candle_core::{D, Result, Tensor, bail};
-use candle_nn::{Init, Module, VarBuilder};
+use candle_core::{D, Result, bail};
+use candle_nn::{Init, VarBuilder};
 
 use crate::ops::bias_act::Activation;
 use crate::ops::conv2d_resample::Resample;
-use crate::ops::cost::matmul;
 use crate::ops::upfirdn2d::Filter;
-use crate::ops::{bias_act, conv2d_resample};
+use crate::ops::{Traced, bias_act, conv2d_resample};
 
 /// The standard normal distribution.
 pub(super) const NORMAL: Init = Init::Randn { mean: 0.0, stdev: 1.0 };
@@ -21,7 +20,7 @@ pub(super) const NORMAL: Init = Init::Randn { mean: 0.0, stdev: 1.0 };
 ///
 /// # Errors
 /// Fails if `x` has no last dimension.
-pub fn normalize_2nd_moment(x: &Tensor) -> Result<Tensor> {
+pub fn normalize_2nd_moment(x: &Traced) -> Result<Traced> {
     let norm = (x.sqr()?.mean_keepdim(D::Minus1)? + 1e-8)?.sqrt()?;
     x.broadcast_div(&norm)
 }
@@ -38,7 +37,7 @@ pub fn normalize_2nd_moment(x: &Tensor) -> Result<Tensor> {
 /// Fails if the batch cannot be divided into groups.
 ///
 /// Reference: Karras et al. 2018, arXiv:1710.10196, section 3.
-pub fn minibatch_std(x: &Tensor, group_size: Option<usize>, num_channels: usize) -> Result<Tensor> {
+pub fn minibatch_std(x: &Traced, group_size: Option<usize>, num_channels: usize) -> Result<Traced> {
     let (n, c, h, w) = x.dims4()?;
     let group = group_size.unwrap_or(n).min(n).max(1);
     if n % group != 0 || num_channels == 0 || c % num_channels != 0 {
@@ -49,17 +48,17 @@ pub fn minibatch_std(x: &Tensor, group_size: Option<usize>, num_channels: usize)
     let (groups, features) = (n / group, c / num_channels);
     let y = x.reshape((group, groups * num_channels, features * h * w))?; // [G, n F, c H W]
     let y = y.broadcast_sub(&y.mean_keepdim(0)?)?;
-    let y = (y.sqr()?.mean(0)? + 1e-8)?.sqrt()?.mean(D::Minus1)?; // [n F]
+    let y = (y.sqr()?.mean(0)? + 1e-8)?.sqrt()?.mean(1)?; // [n F]
     let y = y.reshape((1, groups, num_channels, 1, 1))?;
     let y = y.broadcast_as((group, groups, num_channels, h, w))?;
-    Tensor::cat(&[x, &y.reshape((n, num_channels, h, w))?], 1)
+    Traced::cat(&[x.clone(), y.reshape((n, num_channels, h, w))?], 1)
 }
 
 /// Fully connected layer with run-time scaling.
 #[derive(Clone, Debug)]
 pub struct FullyConnected {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Traced,
+    bias: Traced,
     weight_gain: f64,
     bias_gain: f64,
     activation: Activation,
@@ -97,18 +96,21 @@ pub fn fully_connected(
     let FullyConnectedConfig { activation, lr_multiplier, bias_init } = config;
     let init = Init::Randn { mean: 0.0, stdev: 1.0 / lr_multiplier };
     Ok(FullyConnected {
-        weight: vb.get_with_hints((out_dim, in_dim), "weight", init)?,
-        bias: vb.get_with_hints(out_dim, "bias", Init::Const(bias_init))?,
+        weight: vb.get_with_hints((out_dim, in_dim), "weight", init)?.into(),
+        bias: vb.get_with_hints(out_dim, "bias", Init::Const(bias_init))?.into(),
         weight_gain: lr_multiplier / (in_dim as f64).sqrt(),
         bias_gain: lr_multiplier,
         activation,
     })
 }
 
-impl Module for FullyConnected {
+impl FullyConnected {
     /// `[N, in]` to `[N, out]`.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = (matmul(x, &self.weight.t()?)? * self.weight_gain)?;
+    ///
+    /// # Errors
+    /// Fails if `x` has other features.
+    pub fn forward(&self, x: &Traced) -> Result<Traced> {
+        let x = (x.matmul(&self.weight.t()?)? * self.weight_gain)?;
         let bias =
             if self.bias_gain == 1.0 { self.bias.clone() } else { (&self.bias * self.bias_gain)? };
         bias_act(&x, Some(&bias), self.activation, self.activation.default_gain(), None)
@@ -118,8 +120,8 @@ impl Module for FullyConnected {
 /// Convolution with run-time scaling, change of resolution, bias and activation.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Traced,
+    bias: Option<Traced>,
     config: Conv2dConfig,
     filter: Filter,
 }
@@ -174,9 +176,9 @@ pub fn conv2d(
     vb: &VarBuilder,
 ) -> Result<Conv2d> {
     let k = config.kernel_size;
-    let bias = || vb.get_with_hints(out_dim, "bias", Init::Const(0.0));
+    let bias = || Result::Ok(vb.get_with_hints(out_dim, "bias", Init::Const(0.0))?.into());
     Ok(Conv2d {
-        weight: vb.get_with_hints((out_dim, in_dim, k, k), "weight", NORMAL)?,
+        weight: vb.get_with_hints((out_dim, in_dim, k, k), "weight", NORMAL)?.into(),
         bias: config.bias.then(bias).transpose()?,
         config,
         filter: Filter::stylegan2(),
@@ -185,14 +187,17 @@ pub fn conv2d(
 
 impl Conv2d {
     /// `[out, in, k, k]`
-    pub(super) fn weight(&self) -> &Tensor {
+    pub(super) fn weight(&self) -> &Traced {
         &self.weight
     }
 }
 
-impl Module for Conv2d {
+impl Conv2d {
     /// `[N, in, H, W]` to `[N, out, H * up / down, ..]`, in the type of `x`.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// Fails if `x` has other channels.
+    pub fn forward(&self, x: &Traced) -> Result<Traced> {
         let Conv2dConfig { kernel_size: k, activation, up, down, clamp, gain, .. } = self.config;
         let (_, in_dim, _, _) = self.weight.dims4()?;
         let weight_gain = 1.0 / ((in_dim * k * k) as f64).sqrt();

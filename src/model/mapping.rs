@@ -4,11 +4,11 @@
 //! arXiv:2006.06676, appendix.
 
 use candle_core::{Result, Tensor, bail};
-use candle_nn::{Init, Module, VarBuilder};
+use candle_nn::{Init, VarBuilder};
 
 use super::layers::{FullyConnected, FullyConnectedConfig, fully_connected, normalize_2nd_moment};
-use crate::ops::adam;
 use crate::ops::bias_act::Activation;
+use crate::ops::{Traced, adam};
 
 /// Decay of the running mean of `w`.
 const W_AVG_BETA: f64 = 0.995;
@@ -80,7 +80,7 @@ impl Mapping {
     ///
     /// # Errors
     /// Fails if one is missing, superfluous or of another length.
-    pub fn forward(&self, z: Option<&Tensor>, c: Option<&Tensor>) -> Result<Tensor> {
+    pub fn forward(&self, z: Option<&Tensor>, c: Option<&Tensor>) -> Result<Traced> {
         let MappingConfig { z_dim, c_dim, .. } = self.config;
         let fits = |x: Option<&Tensor>, dim: usize| match x {
             Some(x) => x.rank() == 2 && x.dims()[1] == dim,
@@ -95,12 +95,12 @@ impl Mapping {
         }
         let mut parts = Vec::new();
         if let Some(z) = z {
-            parts.push(normalize_2nd_moment(z)?);
+            parts.push(normalize_2nd_moment(&z.into())?);
         }
         if let (Some(embed), Some(c)) = (&self.embed, c) {
-            parts.push(normalize_2nd_moment(&embed.forward(c)?)?);
+            parts.push(normalize_2nd_moment(&embed.forward(&c.into())?)?);
         }
-        let x = Tensor::cat(&parts, 1)?; // [N, z_dim + w_dim]
+        let x = Traced::cat(&parts, 1)?; // [N, z_dim + w_dim]
         self.layers.iter().try_fold(x, |x, layer| layer.forward(&x))
     }
 
@@ -127,9 +127,9 @@ impl Mapping {
     ///
     /// # Errors
     /// Fails if this network keeps no mean but should truncate.
-    pub fn broadcast(&self, w: &Tensor, num_ws: usize, truncation: Truncation) -> Result<Tensor> {
+    pub fn broadcast(&self, w: &Traced, num_ws: usize, truncation: Truncation) -> Result<Traced> {
         let (n, w_dim) = w.dims2()?;
-        let repeat = |w: &Tensor, count: usize| {
+        let repeat = |w: &Traced, count: usize| {
             w.unsqueeze(1)?.broadcast_as((n, count, w_dim))?.contiguous()
         };
         let Truncation { psi, cutoff } = truncation;
@@ -137,11 +137,11 @@ impl Mapping {
         if cutoff == 0 {
             return repeat(w, num_ws);
         }
-        let w_avg = self.w_avg()?;
+        let w_avg = &self.w_avg()?.into();
         let truncated = (w.broadcast_sub(w_avg)? * psi)?.broadcast_add(w_avg)?;
         if cutoff == num_ws {
             return repeat(&truncated, num_ws);
         }
-        Tensor::cat(&[repeat(&truncated, cutoff)?, repeat(w, num_ws - cutoff)?], 1)
+        Traced::cat(&[repeat(&truncated, cutoff)?, repeat(w, num_ws - cutoff)?], 1)
     }
 }

@@ -7,9 +7,10 @@
 //!
 //! Reference: Karras et al. 2020, arXiv:2006.06676, appendix D.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::ops::Traced;
 use crate::ops::selftest::Way;
 
 /// How many of the highest resolutions compute in 16 bits, as in the StyleGAN2-ADA trainer.
@@ -60,7 +61,7 @@ impl From<Precision> for Way {
 }
 
 /// `x` in the type of a block, whose weights are like `weight`.
-pub(super) fn cast(x: &Tensor, dtype: Option<DType>, weight: &Tensor) -> Result<Tensor> {
+pub(super) fn cast(x: &Traced, dtype: Option<DType>, weight: &Traced) -> Result<Traced> {
     x.to_dtype(dtype.unwrap_or(weight.dtype()))
 }
 

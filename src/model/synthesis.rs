@@ -3,7 +3,7 @@
 //! Reference: Karras et al. 2020, arXiv:1912.04958, sections 2 and 3, figure 7.
 
 use candle_core::{DType, Result, Tensor, bail};
-use candle_nn::{Init, Module, VarBuilder};
+use candle_nn::{Init, VarBuilder};
 
 use super::config::{Architecture, GeneratorConfig};
 use super::layers::{
@@ -14,7 +14,7 @@ use crate::ops::bias_act::Activation;
 use crate::ops::conv2d_resample::Resample;
 use crate::ops::rng::Rng;
 use crate::ops::upfirdn2d::{Filter, Upfirdn2d};
-use crate::ops::{add_noise, bias_act, modulated_conv2d, normals, upfirdn2d};
+use crate::ops::{Traced, add_noise, bias_act, modulated_conv2d, normals, upfirdn2d};
 
 /// Where the noise inputs come from.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +31,10 @@ pub enum Noise {
 #[derive(Clone, Debug)]
 struct SynthesisLayer {
     affine: FullyConnected,
-    weight: Tensor,
-    noise_strength: Tensor,
+    weight: Traced,
+    noise_strength: Traced,
     noise_const: Tensor,
-    bias: Tensor,
+    bias: Traced,
     up: usize,
     gain: f64,
     clamp: Option<f64>,
@@ -47,8 +47,8 @@ struct SynthesisLayer {
 #[derive(Clone, Debug)]
 struct ToRgb {
     affine: FullyConnected,
-    weight: Tensor,
-    bias: Tensor,
+    weight: Traced,
+    bias: Traced,
     clamp: Option<f64>,
     filter: Filter,
 }
@@ -59,7 +59,7 @@ struct Block {
     /// The type that it computes in; absent: that of its weights.
     dtype: Option<DType>,
     /// `const [C, 4, 4]` of the first block.
-    constant: Option<Tensor>,
+    constant: Option<Traced>,
     conv0: Option<SynthesisLayer>,
     conv1: SynthesisLayer,
     torgb: Option<ToRgb>,
@@ -101,7 +101,7 @@ fn block(config: &GeneratorConfig, res: usize, vb: &VarBuilder) -> Result<Block>
     };
     let skip =
         || conv2d(in_dim, dim, Conv2dConfig { up: 2, ..Conv2dConfig::skip(half) }, &vb.pp("skip"));
-    let constant = || vb.get_with_hints((dim, 4, 4), "const", NORMAL);
+    let constant = || Result::Ok(vb.get_with_hints((dim, 4, 4), "const", NORMAL)?.into());
     Ok(Block {
         dtype: None,
         constant: is_first.then(constant).transpose()?,
@@ -137,10 +137,10 @@ fn synthesis_layer(
     let LayerSizes { in_dim, out_dim, res, up, gain, layer_idx } = sizes;
     Ok(SynthesisLayer {
         affine: affine(config, in_dim, vb)?,
-        weight: vb.get_with_hints((out_dim, in_dim, 3, 3), "weight", NORMAL)?,
-        noise_strength: vb.get_with_hints((), "noise_strength", Init::Const(0.0))?,
+        weight: vb.get_with_hints((out_dim, in_dim, 3, 3), "weight", NORMAL)?.into(),
+        noise_strength: vb.get_with_hints((), "noise_strength", Init::Const(0.0))?.into(),
         noise_const: vb.get_with_hints((res, res), "noise_const", NORMAL)?,
-        bias: vb.get_with_hints(out_dim, "bias", Init::Const(0.0))?,
+        bias: vb.get_with_hints(out_dim, "bias", Init::Const(0.0))?.into(),
         up,
         gain: Activation::LRELU.default_gain() * gain,
         clamp: config.conv_clamp.map(|clamp| clamp * gain),
@@ -152,8 +152,8 @@ fn synthesis_layer(
 fn to_rgb(config: &GeneratorConfig, in_dim: usize, vb: &VarBuilder) -> Result<ToRgb> {
     Ok(ToRgb {
         affine: affine(config, in_dim, vb)?,
-        weight: vb.get_with_hints((config.img_channels, in_dim, 1, 1), "weight", NORMAL)?,
-        bias: vb.get_with_hints(config.img_channels, "bias", Init::Const(0.0))?,
+        weight: vb.get_with_hints((config.img_channels, in_dim, 1, 1), "weight", NORMAL)?.into(),
+        bias: vb.get_with_hints(config.img_channels, "bias", Init::Const(0.0))?.into(),
         clamp: config.conv_clamp,
         filter: Filter::stylegan2(),
     })
@@ -161,7 +161,7 @@ fn to_rgb(config: &GeneratorConfig, in_dim: usize, vb: &VarBuilder) -> Result<To
 
 impl SynthesisLayer {
     /// `x [N, in, H, W]`, `w [N, w_dim]` to `[N, out, H * up, W * up]`.
-    fn forward(&self, x: &Tensor, w: &Tensor, noise: Noise) -> Result<Tensor> {
+    fn forward(&self, x: &Traced, w: &Traced, noise: Noise) -> Result<Traced> {
         let styles = self.affine.forward(w)?; // [N, in]
         let resample = Resample { filter: &self.filter, up: self.up, down: 1 };
         let x = modulated_conv2d(x, &self.weight, &styles, resample, true)?;
@@ -186,7 +186,7 @@ impl SynthesisLayer {
 
 impl ToRgb {
     /// `x [N, in, H, W]`, `w [N, w_dim]` to `[N, img_channels, H, W]`, in the type of `w`.
-    fn forward(&self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Traced, w: &Traced) -> Result<Traced> {
         let in_dim = self.weight.dim(1)?;
         let styles = (self.affine.forward(w)? * (1.0 / (in_dim as f64).sqrt()))?;
         let resample = Resample { filter: &self.filter, up: 1, down: 1 };
@@ -198,12 +198,12 @@ impl ToRgb {
 
 impl Block {
     /// Features `x` (none for the first block) to features at this block's resolution.
-    fn forward(&self, x: Option<&Tensor>, ws: &[Tensor], noise: Noise) -> Result<Tensor> {
+    fn forward(&self, x: Option<&Traced>, ws: &[Traced], noise: Noise) -> Result<Traced> {
         match (x, &self.constant, &self.conv0) {
             (None, Some(constant), None) => {
                 let (c, h, w) = constant.dims3()?;
                 let n = ws[0].dim(0)?;
-                let x = constant.unsqueeze(0)?.broadcast_as((n, c, h, w))?;
+                let x = constant.broadcast_as((n, c, h, w))?;
                 self.conv1.forward(&x, &ws[0], noise)
             }
             (Some(x), None, Some(conv0)) => {
@@ -242,7 +242,7 @@ impl Synthesis {
     ///
     /// # Errors
     /// Fails if `ws` has another shape.
-    pub fn forward(&self, ws: &Tensor, noise: Noise) -> Result<Tensor> {
+    pub fn forward(&self, ws: &Traced, noise: Noise) -> Result<Traced> {
         let (_, num_ws, w_dim) = ws.dims3()?;
         if (num_ws, w_dim) != (self.num_ws, self.w_dim) {
             bail!(
@@ -255,7 +255,7 @@ impl Synthesis {
         let ws = (0..num_ws)
             .map(|i| ws.narrow(1, i, 1)?.squeeze(1)?.contiguous())
             .collect::<Result<Vec<_>>>()?; // num_ws x [N, w_dim]
-        let (mut x, mut img): (Option<Tensor>, Option<Tensor>) = (None, None);
+        let (mut x, mut img): (Option<Traced>, Option<Traced>) = (None, None);
         let mut w_idx = 0;
         for block in &self.blocks {
             let features = block.forward(x.as_ref(), &ws[w_idx..], noise)?;

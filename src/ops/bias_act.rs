@@ -13,7 +13,8 @@ use candle_core::{
 
 use super::channel_sum::{self, Sums};
 use super::cpu::{bias_act as kernel, run};
-use super::{cancel, cost, cuda, grad};
+use super::traced::Traced;
+use super::{cancel, cuda};
 
 /// Activation functions, each with the gain that keeps the variance of its input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,13 +65,11 @@ impl Activation {
     }
 
     /// The function in candle ops.
-    fn reference(self, x: &Tensor) -> Result<Tensor> {
+    fn reference(self, x: &Traced) -> Result<Traced> {
         const SELU: (f64, f64) = (1.050_700_987_355_480_5, 1.673_263_242_354_377_2);
-        // Zero counts as below, in `where_cond` only: `relu`, `minimum` and `maximum` each have
-        // another derivative there.
-        let above_or = |below: &Tensor| x.gt(0.0)?.where_cond(x, below);
+        let above_or = |below: &Traced| x.where_positive(below);
         let exponential = |alpha: f64| {
-            let nonpositive = x.gt(0.0)?.where_cond(&x.zeros_like()?, x)?;
+            let nonpositive = (x - above_or(&(x * 0.0)?)?)?;
             above_or(&nonpositive.exp()?.affine(alpha, -alpha)?)
         };
         match self {
@@ -91,8 +90,10 @@ impl Activation {
 ///
 /// # Errors
 /// Fails if candle does.
-pub fn softplus(x: &Tensor) -> Result<Tensor> {
-    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
+pub fn softplus(x: &Traced) -> Result<Traced> {
+    let positive = x.where_positive(&(x * 0.0)?)?;
+    let minus_abs = (x - (&positive * 2.0)?)?;
+    positive + (minus_abs.exp()? + 1.0)?.log()?
 }
 
 /// `clamp(act(x + b) * gain)` for `x [N, C, ..]` and `b [C]`; `clamp` bounds the magnitude.
@@ -103,12 +104,12 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
 /// Fails if `b` does not have one value per channel, if gain or clamp are not positive, or if the
 /// slope of a leaky ReLU is negative.
 pub fn bias_act(
-    x: &Tensor,
-    b: Option<&Tensor>,
+    x: &Traced,
+    b: Option<&Traced>,
     act: Activation,
     gain: f64,
     clamp: Option<f64>,
-) -> Result<Tensor> {
+) -> Result<Traced> {
     let c = x.dim(1)?;
     if act.slope().is_some_and(|slope| slope < 0.0) {
         bail!("bias_act: expected a slope of at least 0, got {act:?}"); // output tells the sign
@@ -117,28 +118,48 @@ pub fn bias_act(
     {
         bail!(
             "bias_act: expected a bias [{c}], gain > 0 and clamp > 0, got {:?}, {gain} and {clamp:?}",
-            b.map(Tensor::shape)
+            b.map(Traced::shape)
         );
     }
     let limit = clamp.unwrap_or(f64::INFINITY);
     match act.slope() {
         Some(slope) if cuda::has_kernels(x.device()) => {
-            let zeros = || Tensor::zeros(c, x.dtype(), x.device());
-            let b = b.map_or_else(zeros, Tensor::contiguous)?;
-            cost::own(x.contiguous()?.apply_op2(&b, BiasAct { slope, gain, limit }))
+            let zeros = || Ok(Traced::constant(&Tensor::zeros(c, x.dtype(), x.device())?));
+            let b = b.map_or_else(zeros, Traced::contiguous)?;
+            fused(x, &b, BiasAct { slope, gain, limit })
         }
         _ => reference(x, b, act, gain, limit),
     }
 }
 
+fn fused(x: &Traced, b: &Traced, act: BiasAct) -> Result<Traced> {
+    let y = x.value().contiguous()?.apply_op2_no_bwd(b.value(), &act)?;
+    let kept_y = y.clone();
+    Ok(Traced::derived(y, [x, b], move |dy, wanted| {
+        let is_bias_wanted = wanted.is(1);
+        let sums = Sums::default();
+        let dx = backward(dy, &kept_y, act, is_bias_wanted.then(|| sums.clone()))?;
+        let db = wanted.of(1, || channel_sum::with_known_sums(&dx, sums))?;
+        Ok([wanted.of(0, || Ok(dx))?, db])
+    }))
+}
+
+/// `dx` from `dy`, linear in it; the sums of `dx` over each channel are left in `sums`.
+fn backward(dy: &Traced, y: &Tensor, act: BiasAct, sums: Option<Sums>) -> Result<Traced> {
+    let op = BiasActGrad { act, sums };
+    let dx = dy.value().contiguous()?.apply_op2_no_bwd(y, &op)?;
+    let y = y.clone();
+    Ok(Traced::derived(dx, [dy], move |ddx, _| Ok([Some(backward(ddx, &y, act, None)?)])))
+}
+
 /// The same in plain candle ops.
 fn reference(
-    x: &Tensor,
-    b: Option<&Tensor>,
+    x: &Traced,
+    b: Option<&Traced>,
     act: Activation,
     gain: f64,
     limit: f64,
-) -> Result<Tensor> {
+) -> Result<Traced> {
     let mut shape = vec![1; x.rank()];
     shape[1] = x.dim(1)?;
     let x = match b {
@@ -146,7 +167,7 @@ fn reference(
         None => x.clone(),
     };
     let y = (act.reference(&x)? * gain)?;
-    if limit.is_finite() { y.clamp(-limit, limit) } else { Ok(y) }
+    if limit.is_finite() { y.clamp(limit) } else { Ok(y) }
 }
 
 /// Constants of the fused op: slope below zero, gain, bound on the magnitude.
@@ -192,20 +213,6 @@ impl CustomOp2 for BiasAct {
             cuda::bias_act::forward(&gpu, (x, b), plane, *self)
         });
         Ok((y, x_layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        b: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let sums = Sums::default();
-        let op = BiasActGrad { act: *self, sums: grad::wants(b).then(|| sums.clone()) };
-        let dx = cost::own(grad::cut(dy).contiguous()?.apply_op2(&y.detach(), op))?;
-        let db = grad::wants(b).then(|| channel_sum::with_known_sums(&dx, sums)).transpose()?;
-        Ok((grad::wants(x).then_some(dx), db))
     }
 }
 
@@ -266,17 +273,6 @@ impl CustomOp2 for BiasActGrad {
             Result::Ok(dx)
         });
         Ok((dx, y_layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        _dy: &Tensor,
-        y: &Tensor,
-        _dx: &Tensor,
-        ddx: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let op = Self { act: self.act, sums: None };
-        Ok((Some(cost::own(grad::cut(ddx).contiguous()?.apply_op2(y, op))?), None))
     }
 }
 

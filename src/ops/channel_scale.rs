@@ -5,10 +5,11 @@
 //!
 //! Reference: Karras et al. 2020, arXiv:1912.04958, equation 1.
 
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, bail};
 
 use super::cpu::{channel_scale as kernel, run};
-use super::{cancel, cost, cuda, grad};
+use super::traced::Traced;
+use super::{cancel, cuda};
 
 /// `x [N, C, H, W] * s [N, C]`, the same factor for every pixel of a plane.
 ///
@@ -16,25 +17,33 @@ use super::{cancel, cost, cuda, grad};
 ///
 /// # Errors
 /// Fails if batch or channels differ.
-pub fn channel_scale(x: &Tensor, s: &Tensor) -> Result<Tensor> {
+pub fn channel_scale(x: &Traced, s: &Traced) -> Result<Traced> {
     let (n, c, _, _) = x.dims4()?;
     if s.dims() != [n, c] {
         bail!("channel_scale: expected factors [{n}, {c}], got {:?}", s.shape());
     }
-    if cuda::has_kernels(x.device()) {
-        cost::own(x.contiguous()?.apply_op2(&s.contiguous()?, Scale))
-    } else {
-        x.broadcast_mul(&s.reshape((n, c, 1, 1))?)
+    if !cuda::has_kernels(x.device()) {
+        return x.broadcast_mul(&s.reshape((n, c, 1, 1))?);
     }
+    let y = x.value().contiguous()?.apply_op2_no_bwd(&s.value().contiguous()?, &Scale)?;
+    let (kept_x, kept_s) = (x.kept_for(s), s.kept_for(x));
+    Ok(Traced::derived(y, [x, s], move |dy, wanted| {
+        let dx = wanted.of(0, || channel_scale(dy, kept_s.get()?))?;
+        Ok([dx, wanted.of(1, || channel_dot(kept_x.get()?, dy))?])
+    }))
 }
 
 /// `sum over H, W of a * b`, `[N, C]`, for `a` and `b` `[N, C, H, W]`.
-fn channel_dot(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if cuda::has_kernels(a.device()) {
-        cost::own(a.contiguous()?.apply_op2(&b.contiguous()?, Dot))
-    } else {
-        (a * b)?.sum((2, 3))
+fn channel_dot(a: &Traced, b: &Traced) -> Result<Traced> {
+    if !cuda::has_kernels(a.device()) {
+        return (a * b)?.sum((2, 3));
     }
+    let y = a.value().contiguous()?.apply_op2_no_bwd(&b.value().contiguous()?, &Dot)?;
+    let (kept_a, kept_b) = (a.kept_for(b), b.kept_for(a));
+    Ok(Traced::derived(y, [a, b], move |dy, wanted| {
+        let da = wanted.of(0, || channel_scale(kept_b.get()?, dy))?;
+        Ok([da, wanted.of(1, || channel_scale(kept_a.get()?, dy))?])
+    }))
 }
 
 struct Scale;
@@ -75,18 +84,6 @@ impl CustomOp2 for Scale {
         });
         Ok((y, x_layout.shape().clone()))
     }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        s: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (cx, cs, dy) = (grad::cut(x), grad::cut(s), grad::cut(dy));
-        let dx = grad::wants(x).then(|| channel_scale(&dy, &cs)).transpose()?;
-        Ok((dx, grad::wants(s).then(|| channel_dot(&cx, &dy)).transpose()?))
-    }
 }
 
 impl CustomOp2 for Dot {
@@ -122,18 +119,6 @@ impl CustomOp2 for Dot {
             cuda::channel_scale::dot(&gpu, a, b, (n * c, h * w))
         });
         Ok((y, (n, c).into()))
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (ca, cb, dy) = (grad::cut(a), grad::cut(b), grad::cut(dy));
-        let da = grad::wants(a).then(|| channel_scale(&cb, &dy)).transpose()?;
-        Ok((da, grad::wants(b).then(|| channel_scale(&ca, &dy)).transpose()?))
     }
 }
 

@@ -5,11 +5,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, bail,
-};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Storage, bail};
 
-use super::{cost, grad};
+use super::traced::Traced;
 
 /// Where a kernel leaves the sums that it has made on its way.
 #[derive(Clone, Default)]
@@ -33,8 +31,14 @@ impl Sums {
 ///
 /// # Errors
 /// Fails if the sums are not there.
-pub(super) fn with_known_sums(x: &Tensor, sums: Sums) -> Result<Tensor> {
-    cost::own(x.apply_op1(ChannelSum { sums }))
+pub(super) fn with_known_sums(x: &Traced, sums: Sums) -> Result<Traced> {
+    let shape = x.shape().clone();
+    let y = x.value().apply_op1_no_bwd(&ChannelSum { sums })?;
+    Ok(Traced::derived(y, [x], move |dy, _| {
+        let mut per_channel = vec![1; shape.rank()];
+        per_channel[1] = shape.dims()[1];
+        Ok([Some(dy.reshape(per_channel)?.broadcast_as(&shape)?)])
+    }))
 }
 
 struct ChannelSum {
@@ -58,11 +62,5 @@ impl CustomOp1 for ChannelSum {
             Some(Storage::Cuda(sums)) => Ok((sums, layout.dims()[1].into())),
             _ => bail!("channel-sum: expected the sums of the kernel before it"),
         }
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let mut shape = vec![1; x.rank()];
-        shape[1] = x.dim(1)?;
-        Ok(Some(grad::cut(dy).reshape(shape)?.broadcast_as(x.shape())?))
     }
 }

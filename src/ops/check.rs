@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::grad::grad;
 pub(super) use super::selftest::Draws;
-use super::selftest::{Op, derivatives, loss, sum_of_squares, tensors, to_vars, values};
+use super::selftest::{Op, derivatives, loss, sum_of_squares, values, variables};
+use super::traced::Traced;
 
 /// Distance between the points of a finite difference, in standard deviations of the arguments.
 const STEP: f64 = 3e-4;
@@ -40,12 +41,16 @@ fn slope_along(
 /// all arguments, each moved along two random directions.
 fn errors(args: &[Tensor], op: Op) -> Result<[f64; 2]> {
     let [_, first, second] = derivatives(args, (DType::F64, &Device::Cpu), op)?;
-    let value = |args: &[Tensor]| scalar(&loss(&op(args)?)?);
+    let value = |args: &[Tensor]| {
+        let args: Vec<Traced> = args.iter().map(Traced::from).collect();
+        scalar(loss(&op(&args)?)?.value())
+    };
     // From gradients without a graph, so that cutting it is checked as well.
     let h = |args: &[Tensor]| {
-        let vars = to_vars(args, (DType::F64, &Device::Cpu))?;
-        let loss = loss(&op(&tensors(&vars))?)?;
-        scalar(&sum_of_squares(&grad(&loss, &vars.iter().collect::<Vec<_>>())?)?)
+        let vars = variables(args, (DType::F64, &Device::Cpu))?;
+        let grads = grad(loss(&op(&vars)?)?, &vars)?;
+        let grads: Vec<Traced> = grads.iter().map(Traced::constant).collect();
+        scalar(sum_of_squares(&grads)?.value())
     };
     let mut draws = Draws::new(1);
     let mut worst = [0.0; 2];
@@ -137,39 +142,22 @@ pub(super) fn dot(a: &Tensor, b: &Tensor) -> Result<f64> {
 }
 
 mod tests {
-    use candle_core::{CpuStorage, CustomOp1, Layout, Shape};
-
     use super::*;
 
     /// `x^2` whose first derivative is off by a factor, or whose derivative is a constant.
-    struct WrongSquare {
-        factor: f64,
-        is_cut: bool,
-    }
-
-    impl CustomOp1 for WrongSquare {
-        fn name(&self) -> &'static str {
-            "wrong-square"
-        }
-
-        fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-            let values = x.as_slice::<f64>()?.iter().map(|x| x * x).collect();
-            Ok((CpuStorage::F64(values), layout.shape().clone()))
-        }
-
-        fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-            let x = if self.is_cut { x.detach() } else { x.clone() };
-            Ok(Some((dy * x)?.affine(2.0 * self.factor, 0.0)?))
-        }
+    fn wrong_square(x: &Traced, factor: f64, is_cut: bool) -> Result<Traced> {
+        let kept = if is_cut { x.detach() } else { x.clone() };
+        Ok(Traced::derived(x.value().sqr()?, [x], move |dy, _| {
+            Ok([Some((dy * &kept)?.affine(2.0 * factor, 0.0)?)])
+        }))
     }
 
     /// The check must see a relative error of 1e-6, and a second derivative that was cut off.
     #[test]
     fn a_wrong_gradient_is_noticed() -> Result<()> {
         let x = [Draws::new(2).normals((3, 5))?];
-        let errors_of = |factor: f64, is_cut: bool| {
-            errors(&x, &|x| x[0].apply_op1(WrongSquare { factor, is_cut }))
-        };
+        let errors_of =
+            |factor: f64, is_cut: bool| errors(&x, &|x| wrong_square(&x[0], factor, is_cut));
         let [first, second] = errors_of(1.0, false)?;
         assert!(first < FINITE_DIFFERENCE && second < FINITE_DIFFERENCE, "{first} {second}");
         let [first, second] = errors_of(1.0 + 1e-6, false)?;

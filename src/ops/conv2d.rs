@@ -12,7 +12,8 @@
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 use super::cpu::{Element, conv2d as kernel, run};
-use super::{cancel, cost, cuda, grad};
+use super::traced::Traced;
+use super::{cancel, cost, cuda};
 
 /// Sizes and constants of a convolution `x [N, C, H, W] * w [O, C, kh, kw] -> y [N, O, oh, ow]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,7 +76,7 @@ struct Conv2d {
 ///
 /// # Errors
 /// Fails if channels or data types differ, or if the kernel exceeds the padded input.
-pub fn conv2d(x: &Tensor, w: &Tensor, stride: usize, padding: usize, gain: f64) -> Result<Tensor> {
+pub fn conv2d(x: &Traced, w: &Traced, stride: usize, padding: usize, gain: f64) -> Result<Traced> {
     let (n, c, h, width) = x.dims4()?;
     let (o, w_c, kh, kw) = w.dims4()?;
     if c != w_c {
@@ -93,12 +94,12 @@ pub fn conv2d(x: &Tensor, w: &Tensor, stride: usize, padding: usize, gain: f64) 
 /// Fails if channels or data types differ, if `x` has no pixel, or if nothing remains inside the
 /// padding.
 pub fn conv_transpose2d(
-    x: &Tensor,
-    w: &Tensor,
+    x: &Traced,
+    w: &Traced,
     stride: usize,
     padding: usize,
     gain: f64,
-) -> Result<Tensor> {
+) -> Result<Traced> {
     let (n, x_o, oh, ow) = x.dims4()?;
     let (o, c, kh, kw) = w.dims4()?;
     if oh == 0 || ow == 0 {
@@ -117,12 +118,27 @@ pub fn conv_transpose2d(
     apply(x, w, Conv2d { kind: Kind::GradInput, geometry })
 }
 
-fn apply(a: &Tensor, b: &Tensor, op: Conv2d) -> Result<Tensor> {
-    if cuda::has_convolutions(a.device()) && !op.is_better_as_product(a) {
-        cost::own(a.contiguous()?.apply_op2(&b.contiguous()?, op))
-    } else {
-        op.reference(a, b)
+fn apply(a: &Traced, b: &Traced, op: Conv2d) -> Result<Traced> {
+    if !cuda::has_convolutions(a.device()) || op.is_better_as_product(a) {
+        return op.reference(a, b);
     }
+    let y = a.value().contiguous()?.apply_op2_no_bwd(&b.value().contiguous()?, &op)?;
+    let (kept_a, kept_b) = (a.kept_for(b), b.kept_for(a));
+    Ok(Traced::derived(y, [a, b], move |dy, wanted| {
+        let of_a = |kind| wanted.of(0, || apply(dy, kept_b.get()?, op.member(kind)));
+        let of_b = |kind| wanted.of(1, || apply(kept_a.get()?, dy, op.member(kind)));
+        Ok(match op.kind {
+            Kind::Forward => [of_a(Kind::GradInput)?, of_b(Kind::GradWeight)?],
+            Kind::GradInput => {
+                let dw = || apply(dy, kept_a.get()?, op.member(Kind::GradWeight));
+                [of_a(Kind::Forward)?, wanted.of(1, dw)?]
+            }
+            Kind::GradWeight => {
+                let dx = || apply(kept_b.get()?, dy, op.member(Kind::GradInput));
+                [wanted.of(0, dx)?, of_b(Kind::Forward)?]
+            }
+        })
+    }))
 }
 
 impl Conv2d {
@@ -132,7 +148,7 @@ impl Conv2d {
 
     /// Whether one matrix product is faster than cuDNN: in 16 bits its tensor cores want channels
     /// in eights, and the layers from and to RGB have three.
-    fn is_better_as_product(&self, a: &Tensor) -> bool {
+    fn is_better_as_product(&self, a: &Traced) -> bool {
         let g = &self.geometry;
         let is_pointwise = (g.kh, g.kw, g.stride, g.padding) == (1, 1, 1, 0);
         let is_odd = !g.c.is_multiple_of(8) || !g.o.is_multiple_of(8);
@@ -150,7 +166,7 @@ impl Conv2d {
     }
 
     /// The same in plain candle ops: for each tap of the kernel one matrix product.
-    fn reference(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    fn reference(&self, a: &Traced, b: &Traced) -> Result<Traced> {
         let g = &self.geometry;
         let taps = (0..g.kh).flat_map(|ky| (0..g.kw).map(move |kx| (ky, kx)));
         let plane = g.oh() * g.ow();
@@ -176,12 +192,12 @@ impl Conv2d {
             }
             Kind::GradWeight => {
                 let x = pad(a, g.padding)?;
-                let flat = |y: &Tensor, channels: usize| {
+                let flat = |y: &Traced, channels: usize| {
                     y.transpose(0, 1)?.reshape((channels, g.n * plane))?.contiguous()
                 };
                 let dy = flat(b, g.o)?;
                 let dw = taps.map(|tap| dy.matmul(&flat(&self.seen_by(tap, &x)?, g.c)?.t()?));
-                let dw = Tensor::stack(&dw.collect::<Result<Vec<_>>>()?, 2)?; // [O, C, kh kw]
+                let dw = Traced::stack(&dw.collect::<Result<Vec<_>>>()?, 2)?; // [O, C, kh kw]
                 dw.reshape((g.o, g.c, g.kh, g.kw))?
             }
         };
@@ -189,13 +205,13 @@ impl Conv2d {
     }
 
     /// The pixels of the padded `x` that meet a tap: `[N, C, oh, ow]`.
-    fn seen_by(&self, (ky, kx): (usize, usize), x: &Tensor) -> Result<Tensor> {
+    fn seen_by(&self, (ky, kx): (usize, usize), x: &Traced) -> Result<Traced> {
         let g = &self.geometry;
         every(&every(x, 2, (ky, g.stride, g.oh()))?, 3, (kx, g.stride, g.ow()))
     }
 
     /// The adjoint of `seen_by`: `[N, C, H + 2 padding, ..]`, zero elsewhere.
-    fn put_where_seen(&self, (ky, kx): (usize, usize), x: &Tensor) -> Result<Tensor> {
+    fn put_where_seen(&self, (ky, kx): (usize, usize), x: &Traced) -> Result<Traced> {
         let g = &self.geometry;
         let (h, w) = (g.h + 2 * g.padding, g.w + 2 * g.padding);
         spread(&spread(x, 2, (ky, g.stride, h))?, 3, (kx, g.stride, w))
@@ -214,21 +230,21 @@ impl Conv2d {
 }
 
 /// The weights of one tap, `[O, C]`.
-fn weights_of((ky, kx): (usize, usize), w: &Tensor) -> Result<Tensor> {
+fn weights_of((ky, kx): (usize, usize), w: &Traced) -> Result<Traced> {
     w.narrow(2, ky, 1)?.narrow(3, kx, 1)?.squeeze(3)?.squeeze(2)
 }
 
-fn sum_of(mut terms: impl Iterator<Item = Result<Tensor>>) -> Result<Tensor> {
+fn sum_of(mut terms: impl Iterator<Item = Result<Traced>>) -> Result<Traced> {
     let Some(first) = terms.next() else { bail!("conv2d: expected a kernel of at least 1x1") };
     terms.try_fold(first?, |sum, term| sum + term?)
 }
 
-fn pad(x: &Tensor, padding: usize) -> Result<Tensor> {
+fn pad(x: &Traced, padding: usize) -> Result<Traced> {
     x.pad_with_zeros(2, padding, padding)?.pad_with_zeros(3, padding, padding)
 }
 
 /// `count` entries along `dim`, `step` apart, from `first` on.
-fn every(x: &Tensor, dim: usize, (first, step, count): (usize, usize, usize)) -> Result<Tensor> {
+fn every(x: &Traced, dim: usize, (first, step, count): (usize, usize, usize)) -> Result<Traced> {
     if step == 1 {
         return x.narrow(dim, first, count);
     }
@@ -237,7 +253,7 @@ fn every(x: &Tensor, dim: usize, (first, step, count): (usize, usize, usize)) ->
 }
 
 /// The adjoint of [`every`]: `len` entries along `dim`, zero but for those.
-fn spread(x: &Tensor, dim: usize, (first, step, len): (usize, usize, usize)) -> Result<Tensor> {
+fn spread(x: &Traced, dim: usize, (first, step, len): (usize, usize, usize)) -> Result<Traced> {
     let count = x.dim(dim)?;
     let x = if step == 1 {
         x.clone()
@@ -281,33 +297,6 @@ impl CustomOp2 for Conv2d {
         cancel::check()?;
         let y = cuda::conv2d(self.kind, &self.geometry, (a, a_layout), (b, b_layout))?;
         Ok((y, self.out_shape().into()))
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let want = |arg: &Tensor, first: &Tensor, second: &Tensor, kind: Kind| {
-            grad::wants(arg).then(|| apply(first, second, self.member(kind))).transpose()
-        };
-        let (ca, cb, dy) = (grad::cut(a), grad::cut(b), grad::cut(dy));
-        match self.kind {
-            Kind::Forward => {
-                let dx = want(a, &dy, &cb, Kind::GradInput)?;
-                Ok((dx, want(b, &ca, &dy, Kind::GradWeight)?))
-            }
-            Kind::GradInput => {
-                let d_dy = want(a, &dy, &cb, Kind::Forward)?;
-                Ok((d_dy, want(b, &dy, &ca, Kind::GradWeight)?))
-            }
-            Kind::GradWeight => {
-                let dx = want(a, &cb, &dy, Kind::GradInput)?;
-                Ok((dx, want(b, &ca, &dy, Kind::Forward)?))
-            }
-        }
     }
 }
 

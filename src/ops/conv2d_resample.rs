@@ -9,9 +9,10 @@
 //!
 //! Reference: Karras et al. 2020, arXiv:1912.04958, appendix B.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, bail};
 
 use super::conv2d::{conv_transpose2d, conv2d};
+use super::traced::Traced;
 use super::upfirdn2d::{Axis, Filter, Upfirdn2d, halves, upfirdn2d};
 
 /// How the resolution changes around a convolution.
@@ -33,12 +34,12 @@ pub struct Resample<'a> {
 /// # Errors
 /// Fails if channels do not fit, the kernel is not square, or nothing is left.
 pub fn conv2d_resample(
-    x: &Tensor,
-    w: &Tensor,
+    x: &Traced,
+    w: &Traced,
     resample: Resample,
     padding: usize,
     gain: f64,
-) -> Result<Tensor> {
+) -> Result<Traced> {
     let Resample { filter, up, down } = resample;
     let (_, _, k, kw) = w.dims4()?;
     if k != kw || up == 0 || down == 0 {
@@ -46,7 +47,7 @@ pub fn conv2d_resample(
             "conv2d_resample: expected a square kernel and factors >= 1, got {k}x{kw}, up {up}, down {down}"
         );
     }
-    let fir = |x: &Tensor, up: usize, down: usize, crop: [isize; 2], gain: f64| {
+    let fir = |x: &Traced, up: usize, down: usize, crop: [isize; 2], gain: f64| {
         let axis = |taps: usize| {
             let [before, after] = resample.pads(taps, padding);
             Axis { up, down, pad: [before - crop[0], after - crop[1]] }
@@ -91,6 +92,8 @@ impl Resample<'_> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Tensor;
+
     use super::*;
     use crate::ops::check::{Draws, finite_differences, same};
 
@@ -109,6 +112,12 @@ mod tests {
         Ok(())
     }
 
+    /// `w` turned by 180 degrees.
+    fn flipped(w: &Traced) -> Result<Traced> {
+        let back = |len: usize| Tensor::from_iter((0..len as u32).rev(), w.device());
+        w.index_select(&back(w.dim(2)?)?, 2)?.index_select(&back(w.dim(3)?)?, 3)
+    }
+
     /// The cheap order against the three steps of the definition, one after the other.
     #[test]
     fn any_order_equals_the_definition() -> Result<()> {
@@ -124,13 +133,13 @@ mod tests {
             {
                 let resample = Resample { filter, up, down };
                 let (taps, padding) = (filter.size().0, k / 2);
-                let steps = |a: &[Tensor]| {
+                let steps = |a: &[Traced]| {
                     let axis = Axis { up, down: 1, pad: resample.pads(taps, padding) };
                     let gain = (up * up) as f64;
                     let fir = if up > 1 || down > 1 { filter } else { &Filter::identity() };
                     let x = upfirdn2d(&a[0], &Upfirdn2d::convolve(fir, axis, axis, gain))?;
                     // With upsampling, the weight is flipped: see the module's trap.
-                    let w = if up > 1 { a[1].flip(&[2, 3])? } else { a[1].clone() };
+                    let w = if up > 1 { flipped(&a[1])? } else { a[1].clone() };
                     let x = conv2d(&x, &w, 1, 0, 0.7)?;
                     let fir = if up > 1 && down > 1 { filter } else { &Filter::identity() };
                     let axis = Axis { up: 1, down, pad: [0, 0] };
@@ -138,8 +147,12 @@ mod tests {
                 };
                 let args = [draws.normals((2, 3, 8, 6))?, draws.normals((2, 3, k, k))?];
                 let what = format!("{taps} taps, up {up}, down {down}, {k}x{k}");
-                let ours = |a: &[Tensor]| conv2d_resample(&a[0], &a[1], resample, padding, 0.7);
-                assert_eq!(ours(&args)?.dims(), [2, 2, 8 * up / down, 6 * up / down], "{what}");
+                let ours = |a: &[Traced]| conv2d_resample(&a[0], &a[1], resample, padding, 0.7);
+                assert_eq!(
+                    ours(&args.each_ref().map(Traced::from))?.dims(),
+                    [2, 2, 8 * up / down, 6 * up / down],
+                    "{what}"
+                );
                 same(&what, &args, &ours, &steps)?;
             }
         }

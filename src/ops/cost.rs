@@ -5,28 +5,19 @@
 //! place of doing it, so what is counted is what would be launched; convolutions are noted as one
 //! call each. Results are zeros of the right shape: only shapes decide what runs.
 //!
-//! Candle's own ops pass no point of ours, and run. What is known of them is read off the graph of
-//! each loss before its backward pass:
-//!
-//! - `candle: op`: the results in the graph that are neither ours nor views, each as read once and
-//!   written once (a sum reads more). Passes without a graph, those of a frozen network, show
-//!   nothing here.
-//! - `candle: derivative`: an estimate, one such op for each of those in a first-order pass.
-//! - `candle: sum of gradients`: every node's gradient starts as zeros, to which those of its
-//!   consumers are added; one consumer is assumed, so this is a lower bound.
-//!
-//! Matrix products are noted where [`matmul`] calls them.
+//! Candle's own ops run, and are noted by [`super::Traced`] where it calls them: as `candle: op`,
+//! each result as read once and written once (a sum reads more), matrix products as `matmul`. What
+//! is done outside of traced tensors, a few numbers per step, is not.
 //!
 //! Not here: which phases a step has (`train`), how long a launch really takes (`estimate`).
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor, TensorId};
+use candle_core::{Result, Tensor};
 
 use super::conv2d::Geometry;
 use super::cuda::{Element, Machine, View, Work};
-use super::grad;
 
 /// Launches, and what they do.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -106,18 +97,8 @@ impl Account {
     }
 }
 
-/// An open account, and the tensors that are in it.
-#[derive(Default)]
-struct Book {
-    account: Account,
-    /// Results of this crate's ops.
-    own: HashSet<TensorId>,
-    /// Results of candle's.
-    seen: HashSet<TensorId>,
-}
-
 thread_local! {
-    static BOOK: RefCell<Option<Book>> = const { RefCell::new(None) };
+    static ACCOUNT: RefCell<Option<Account>> = const { RefCell::new(None) };
 }
 
 /// Runs `work` with ops that note what they would do, and gives their account.
@@ -125,22 +106,21 @@ thread_local! {
 /// # Errors
 /// Fails if `work` does.
 pub fn counted<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Account)> {
-    grad::probe()?; // which has a graph of its own
-    let outer = BOOK.replace(Some(Book::default()));
+    let outer = ACCOUNT.replace(Some(Account::default()));
     let result = work();
-    let book = BOOK.replace(outer).unwrap_or_default();
-    Ok((result?, book.account))
+    let account = ACCOUNT.replace(outer).unwrap_or_default();
+    Ok((result?, account))
 }
 
 /// Whether an account is open on this thread.
 pub(super) fn is_on() -> bool {
-    BOOK.with_borrow(Option::is_some)
+    ACCOUNT.with_borrow(Option::is_some)
 }
 
 fn note(name: &str, tally: &Tally) {
-    BOOK.with_borrow_mut(|book| {
-        let Some(book) = book else { return };
-        book.account.entries.entry(name.to_owned()).or_default().add(tally, 1.0);
+    ACCOUNT.with_borrow_mut(|account| {
+        let Some(account) = account else { return };
+        account.entries.entry(name.to_owned()).or_default().add(tally, 1.0);
     });
 }
 
@@ -149,31 +129,25 @@ pub fn copied() {
     note("copy", &Tally { copies: 1.0, ..Tally::default() });
 }
 
-/// `a [N, K]` times `b [K, M]`, as candle does it; noted with its gradients, if it has any.
+/// Notes a result of candle's that is no view.
+pub(super) fn by_candle(y: &Tensor) {
+    let bytes = 2 * y.elem_count() * y.dtype().size_in_bytes();
+    note("candle: op", &Tally { launches: 1.0, bytes: bytes as f64, ..Tally::default() });
+}
+
+/// `a [.., N, K]` times `b [.., K, M]`, as candle does it; noted.
 ///
 /// # Errors
 /// Fails as candle does.
-pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let y = a.matmul(b)?;
     if is_on() {
-        let (n, k) = a.dims2()?;
-        let m = b.dim(1)?;
-        let bytes = (n * k + k * m + n * m) * a.dtype().size_in_bytes();
-        let flop = 2 * n * k * m;
-        let tally =
-            Tally { launches: 1.0, bytes: bytes as f64, flop: flop as f64, ..Tally::default() };
-        note("matmul", &tally);
-        [a, b].iter().filter(|arg| arg.track_op()).for_each(|_| note("matmul", &tally));
+        let bytes = (a.elem_count() + b.elem_count() + y.elem_count()) * a.dtype().size_in_bytes();
+        let flop = 2 * y.elem_count() * a.dim(a.rank() - 1)?;
+        let (bytes, flop) = (bytes as f64, flop as f64);
+        note("matmul", &Tally { launches: 1.0, bytes, flop, ..Tally::default() });
     }
-    own(Ok(y))
-}
-
-/// Passes the result of one of this crate's ops on: what it costs is noted already.
-pub(super) fn own(y: Result<Tensor>) -> Result<Tensor> {
-    if let Ok(y) = &y {
-        BOOK.with_borrow_mut(|book| book.as_mut().is_some_and(|book| book.own.insert(y.id())));
-    }
-    y
+    Ok(y)
 }
 
 /// Notes one of the three convolutions; gives zeros in place of its result.
@@ -194,42 +168,6 @@ pub(super) fn convolution<T: Element>(
     let Geometry { c: channels, h, w, o, kh, kw, stride, .. } = g;
     note(&format!("{name} {channels} x {h}x{w} to {o}, {kh}x{kw} / {stride}"), &tally);
     vec![T::ZERO; a * b * c * d]
-}
-
-/// Notes what candle has put into the graph of `loss`, and its sums in the pass that follows.
-///
-/// With `keep_graph`, those sums are results in the graph that is differentiated next.
-pub(super) fn backward(loss: &Tensor, keep_graph: bool) {
-    if !is_on() {
-        return;
-    }
-    let launch = |bytes: usize| Tally { launches: 1.0, bytes: bytes as f64, ..Tally::default() };
-    let mut storages = HashSet::new();
-    for node in loss.sorted_nodes().into_iter().rev() {
-        let bytes = node.elem_count() * node.dtype().size_in_bytes();
-        let is_view = {
-            let (storage, _) = node.storage_and_layout();
-            !storages.insert(&raw const *storage)
-        };
-        let (is_own, is_new) = BOOK.with_borrow_mut(|book| {
-            let book = book.get_or_insert_default();
-            (book.own.contains(&node.id()), book.seen.insert(node.id()))
-        });
-        if !node.is_variable() && !is_view && !is_own {
-            if is_new {
-                note("candle: op", &launch(2 * bytes));
-            }
-            if !keep_graph {
-                note("candle: derivative", &launch(2 * bytes));
-            }
-        }
-        if node.id() != loss.id() {
-            note("candle: sum of gradients", &launch(bytes));
-            if !keep_graph {
-                note("candle: sum of gradients", &launch(3 * bytes));
-            }
-        }
-    }
 }
 
 /// The machine that notes launches and does nothing.
@@ -262,10 +200,10 @@ mod tests {
 
     use super::*;
     use crate::ops::bias_act::Activation;
-    use crate::ops::{bias_act, conv2d, grad};
+    use crate::ops::{Traced, bias_act, conv2d, grad};
 
-    fn zeros(shape: &[usize]) -> Result<Var> {
-        Var::zeros(shape, DType::F32, &Device::Cpu)
+    fn zeros(shape: &[usize]) -> Result<Traced> {
+        Ok(Traced::variable(&Var::zeros(shape, DType::F32, &Device::Cpu)?))
     }
 
     fn tally(launches: usize, bytes: usize, flop: usize) -> Tally {
@@ -278,7 +216,8 @@ mod tests {
     fn a_convolution_is_three_calls_of_2_n_o_c_k_k_oh_ow() -> Result<()> {
         let (n, c, o, res) = (2, 3, 5, 8);
         let (x, w) = (zeros(&[n, c, res, res])?, zeros(&[o, c, 3, 3])?);
-        let (_, account) = counted(|| grad(&conv2d(&x, &w, 2, 1, 1.0)?.sum_all()?, &[&x, &w]))?;
+        let sum = || conv2d(&x, &w, 2, 1, 1.0)?.sum_all();
+        let (_, account) = counted(|| grad(sum()?, &[x.clone(), w.clone()]))?;
         let plane = 4 * 4; // stride 2
         let bytes = 4 * (n * c * res * res + o * c * 9 + n * o * plane);
         let call = tally(1, bytes, 2 * n * o * c * 9 * plane);
@@ -295,18 +234,15 @@ mod tests {
         let (n, c, plane) = (2, 3, 64);
         let (x, b) = (zeros(&[n, c, 8, 8])?, zeros(&[c])?);
         let act = || bias_act(&x, Some(&b), Activation::LRELU, 1.0, None)?.sum_all();
-        let (_, account) = counted(|| grad(&act()?, &[&x, &b]))?;
+        let (_, account) = counted(|| grad(act()?, &[x.clone(), b.clone()]))?;
         let (all, lanes) = (n * c * plane, 32);
         assert_eq!(account.entries["bias_act"], tally(1, 4 * (2 * all + c), 2 * all));
         let sums = n * c * lanes;
         assert_eq!(account.entries["bias_act_grad"], tally(1, 4 * (3 * all + sums), 2 * all));
         let terms = sums + n * c;
         assert_eq!(account.entries["sum"], tally(2, 4 * (terms + n * c + c), terms));
-        // candle: the sum, of which the loss is a view; the gradients of x, b, the result and the
-        // sum, each zeros and one addition
+        // candle: the sum; its gradient is a view, which is copied for the kernel
         assert_eq!(account.entries["candle: op"], tally(1, 2 * 4, 0));
-        let nodes = 4 * (2 * all + c + 1);
-        assert_eq!(account.entries["candle: sum of gradients"], tally(8, 4 * nodes, 0));
         Ok(())
     }
 
@@ -314,7 +250,10 @@ mod tests {
     fn nothing_is_computed_or_noted_but_in_an_account() -> Result<()> {
         let (x, w) = (Tensor::ones((1, 1, 2, 2), DType::F32, &Device::Cpu)?, 2f32);
         let w = Tensor::full(w, (1, 1, 1, 1), &Device::Cpu)?;
-        let sum = || conv2d(&x, &w, 1, 0, 1.0)?.sum_all()?.to_scalar::<f32>();
+        let sum = || {
+            let y = conv2d(&(&x).into(), &(&w).into(), 1, 0, 1.0)?;
+            y.value().sum_all()?.to_scalar::<f32>()
+        };
         assert_eq!(sum()?, 8.0);
         let (inside, account) = counted(sum)?;
         assert_eq!((inside, account.entries.len()), (0.0, 1));

@@ -1,170 +1,248 @@
-//! Gradients of any order, in the order they were asked for: the only door to `backward`.
+//! Gradients of any order, in the order they were asked for: the only door to them.
 //!
-//! R1 and path length differentiate a gradient. candle keeps the graph of a gradient only where
-//! `CANDLE_GRAD_DO_NOT_DETACH` is set, reads that once per thread, and is silently wrong without
-//! it, so each thread proves it once. With it, a plain first-order pass would keep every
-//! intermediate gradient alive too; therefore [`grad`] tells our own ops to cut the graph
-//! (`cut`), and both functions tell them which variables matter (`wants`), so that no weight
-//! gradient is computed that nobody asked for.
+//! A pass goes from the loss back through the ops that lie between it and the variables asked for,
+//! youngest first, so that each op has its whole gradient when its turn comes. [`grad`] is the last
+//! pass over a graph: it takes the graph apart as it goes, and its results are constants.
+//! [`grad_with_graph`] leaves the graph as it is and traces the pass itself, for R1 and path length
+//! differentiate a gradient.
 //!
-//! A variable that the loss does not depend on has gradient zero.
+//! What the loss does not depend on has gradient zero.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-use candle_core::{Device, Result, Tensor, TensorId, Var, bail};
+use candle_core::{Result, Tensor, TensorId, Var, bail};
 
-use super::cost;
+use super::traced::{Node, Origin, Traced, Wanted, untraced};
 
-/// What the ops' backward passes need to know about the pass that is running.
-struct Pass {
-    keep_graph: bool,
-    wanted: HashSet<TensorId>,
-}
-
-thread_local! {
-    static PASS: RefCell<Option<Pass>> = const { RefCell::new(None) };
-    static PROBED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Gradients of `loss` (a scalar) with respect to `vars`, as constants.
+/// Gradients of `loss` (a scalar) with respect to `wrt`, variables or results of ops, as constants.
+///
+/// The graph behind `loss` is used up: its values are freed on the way.
 ///
 /// # Errors
-/// Fails if this thread cannot differentiate twice (see [`probe`]) or if an op fails.
-pub fn grad(loss: &Tensor, vars: &[&Var]) -> Result<Vec<Tensor>> {
-    let grads = backward(loss, vars, false)?;
-    Ok(grads.into_iter().map(|g| g.detach()).collect())
+/// Fails if the loss has several elements, if the graph is used up already, or if an op fails.
+pub fn grad(loss: Traced, wrt: &[Traced]) -> Result<Vec<Tensor>> {
+    let grads = untraced(|| backward(loss, wrt, false))?;
+    grads.iter().map(|grad| grad.value().contiguous()).collect()
 }
 
-/// Gradients of `loss` (a scalar) with respect to `vars`, themselves differentiable.
+/// Gradients of `loss` (a scalar) with respect to `wrt`, themselves differentiable.
 ///
 /// # Errors
 /// As [`grad`].
-pub fn grad_with_graph(loss: &Tensor, vars: &[&Var]) -> Result<Vec<Tensor>> {
-    backward(loss, vars, true)
+pub fn grad_with_graph(loss: &Traced, wrt: &[Traced]) -> Result<Vec<Traced>> {
+    backward(loss.clone(), wrt, true)
 }
 
-/// Proves once per thread that a gradient can be differentiated: `(x^3)''` at 2 is 12, but 8 if
-/// candle detaches gradients.
-///
-/// # Errors
-/// Fails, with the cure, where it is not so.
-pub fn probe() -> Result<()> {
-    if PROBED.get() {
-        return Ok(());
+/// Variables, to ask for their gradients.
+pub fn leaves(vars: &[Var]) -> Vec<Traced> {
+    vars.iter().map(Traced::variable).collect()
+}
+
+/// What a gradient is of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Leaf(TensorId),
+    Op(u64),
+}
+
+impl From<&Origin> for Key {
+    fn from(origin: &Origin) -> Self {
+        match origin {
+            Origin::Leaf(id) => Self::Leaf(*id),
+            Origin::Op(node) => Self::Op(node.order),
+        }
     }
-    PROBED.set(true);
-    let x = Var::new(2f64, &Device::Cpu)?;
-    let cube = x.mul(&x)?.mul(&x)?;
-    let slope = grad_with_graph(&cube, &[&x])?.remove(0);
-    let curvature = grad(&slope, &[&x])?.remove(0).to_scalar::<f64>()?;
-    if curvature != 12.0 {
-        PROBED.set(false);
-        bail!(
-            "second-order gradients are cut off: expected (x^3)'' = 12 at x = 2, came {curvature}; \
-             set CANDLE_GRAD_DO_NOT_DETACH=1 before the first thread starts"
-        );
+}
+
+/// Gradients that are still sums in the making.
+#[derive(Default)]
+struct Sums {
+    /// Of ops, by age.
+    ops: BTreeMap<u64, (Arc<Node>, Traced)>,
+    leaves: HashMap<TensorId, Traced>,
+}
+
+impl Sums {
+    fn add(&mut self, origin: &Origin, grad: Traced) -> Result<()> {
+        match origin {
+            Origin::Leaf(id) => {
+                let sum = match self.leaves.remove(id) {
+                    Some(sum) => (sum + grad)?,
+                    None => grad,
+                };
+                self.leaves.insert(*id, sum);
+            }
+            Origin::Op(node) => {
+                let sum = match self.ops.remove(&node.order) {
+                    Some((_, sum)) => (sum + grad)?,
+                    None => grad,
+                };
+                self.ops.insert(node.order, (node.clone(), sum));
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-fn backward(loss: &Tensor, vars: &[&Var], keep_graph: bool) -> Result<Vec<Tensor>> {
-    probe()?;
-    cost::backward(loss, keep_graph);
-    let mut store = in_pass(vars, keep_graph, || loss.backward())?;
-    vars.iter()
-        .map(|var| match store.remove(var) {
-            Some(grad) => Ok(grad),
-            None => var.zeros_like(),
-        })
-        .collect()
+fn backward(loss: Traced, wrt: &[Traced], keep_graph: bool) -> Result<Vec<Traced>> {
+    if loss.elem_count() != 1 {
+        bail!("gradient: expected a loss of one element, got {:?}", loss.shape());
+    }
+    let wanted: HashSet<Key> = wrt.iter().filter_map(Traced::origin).map(Key::from).collect();
+    let mut results = HashMap::new();
+    let mut sums = Sums::default();
+    if let Some(origin) = loss.origin() {
+        let leads = leading_to(origin, &wanted)?;
+        sums.add(origin, Traced::constant(&loss.value().ones_like()?))?;
+        drop(loss);
+        while let Some((order, (node, dy))) = sums.ops.pop_last() {
+            let rule = node.rule()?;
+            if !keep_graph {
+                node.use_up();
+            }
+            let leads_on = |input: &Option<Origin>| {
+                input.as_ref().is_some_and(|input| leads.contains(&Key::from(input)))
+            };
+            let needed: Vec<bool> = rule.inputs.iter().map(leads_on).collect();
+            if needed.contains(&true) {
+                let grads = (rule.backward)(&dy, Wanted(&needed))?;
+                for (input, grad) in rule.inputs.iter().zip(grads) {
+                    if let (Some(input), Some(grad)) = (input, grad) {
+                        sums.add(input, grad)?;
+                    }
+                }
+            }
+            if wanted.contains(&Key::Op(order)) {
+                results.insert(Key::Op(order), dy);
+            }
+        }
+    }
+    results.extend(sums.leaves.into_iter().map(|(id, grad)| (Key::Leaf(id), grad)));
+    let result = |of: &Traced| match of.origin().and_then(|origin| results.get(&Key::from(origin)))
+    {
+        Some(grad) => Ok(grad.clone()),
+        None => Ok(Traced::constant(&of.value().zeros_like()?)),
+    };
+    wrt.iter().map(result).collect()
 }
 
-/// Runs `work`, a backward pass or part of one, for the gradients of `vars`.
-pub(super) fn in_pass<T>(vars: &[&Var], keep_graph: bool, work: impl FnOnce() -> T) -> T {
-    let wanted = vars.iter().map(|var| var.id()).collect();
-    let outer = PASS.replace(Some(Pass { keep_graph, wanted }));
-    let result = work();
-    PASS.replace(outer);
-    result
-}
-
-/// For a backward pass: `tensor` itself if the gradient will be differentiated, else a constant.
-pub(super) fn cut(tensor: &Tensor) -> Tensor {
-    let keep = PASS.with_borrow(|pass| pass.as_ref().is_none_or(|pass| pass.keep_graph));
-    if keep { tensor.clone() } else { tensor.detach() }
-}
-
-/// For a backward pass: whether anybody needs the gradient of this argument.
-pub(super) fn wants(arg: &Tensor) -> bool {
-    let asked = |pass: &Pass| !arg.is_variable() || pass.wanted.contains(&arg.id());
-    arg.track_op() && PASS.with_borrow(|pass| pass.as_ref().is_none_or(asked))
+/// What lies between `end` and `wanted`, both included.
+fn leading_to(end: &Origin, wanted: &HashSet<Key>) -> Result<HashSet<Key>> {
+    // Oldest first, an op leads on if any of its arguments does.
+    let mut ops: BTreeMap<u64, Arc<Node>> = BTreeMap::new();
+    let mut open = vec![end.clone()];
+    while let Some(origin) = open.pop() {
+        let Origin::Op(node) = origin else { continue };
+        if let Entry::Vacant(place) = ops.entry(node.order) {
+            open.extend(node.rule()?.inputs.iter().flatten().cloned());
+            place.insert(node);
+        }
+    }
+    let mut leads = wanted.clone();
+    for (order, node) in ops {
+        let rule = node.rule()?;
+        if rule.inputs.iter().flatten().any(|input| leads.contains(&Key::from(input))) {
+            leads.insert(Key::Op(order));
+        }
+    }
+    Ok(leads)
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
+    use crate::ops::bias_act::Activation;
+    use crate::ops::cost::counted;
+    use crate::ops::selftest::Draws;
+    use crate::ops::{add_noise, bias_act, channel_scale, conv2d};
+
+    fn scalar(value: f64) -> Result<Traced> {
+        Ok(Traced::variable(&Var::new(value, &Device::Cpu)?))
+    }
+
+    fn value(x: &Traced) -> Result<f64> {
+        x.value().to_scalar()
+    }
 
     #[test]
     fn gradients_come_in_the_order_asked_for_and_absent_ones_are_zero() -> Result<()> {
-        let a = Var::new(3f64, &Device::Cpu)?;
-        let b = Var::new(5f64, &Device::Cpu)?;
-        let unused = Var::new(&[1f64, 2.0], &Device::Cpu)?;
-        let loss = (a.sqr()? * b.as_tensor())?;
-        let grads = grad(&loss, &[&b, &unused, &a])?;
+        let (a, b) = (scalar(3.0)?, scalar(5.0)?);
+        let unused = Draws::new(0).variable(2)?;
+        let loss = (a.sqr()? * &b)?;
+        let grads = grad(loss, &[b, unused, a])?;
         assert_eq!(grads[0].to_scalar::<f64>()?, 9.0);
         assert_eq!(grads[1].to_vec1::<f64>()?, [0.0, 0.0]);
         assert_eq!(grads[2].to_scalar::<f64>()?, 30.0);
-        assert!(!grads[2].track_op());
         Ok(())
     }
 
-    /// `cut` and `wants` inside a pass and outside of one, where nothing is known.
+    /// `y = x^2` in the middle of `y^3`, at x = 2: `3 y^2` and `6 x^5`.
     #[test]
-    fn a_pass_tells_ops_what_is_wanted_and_whether_to_keep_the_graph() -> Result<()> {
-        let (a, b) = (Var::new(1f64, &Device::Cpu)?, Var::new(2f64, &Device::Cpu)?);
-        let (constant, product) = (a.as_detached_tensor(), (a.as_tensor() * b.as_tensor())?);
-        let wanted = || [a.as_tensor(), b.as_tensor(), &product, &constant].map(wants);
-        for keep_graph in [false, true] {
-            let (wanted, cut) = in_pass(&[&a], keep_graph, || (wanted(), cut(&product)));
-            assert_eq!(wanted, [true, false, true, false]);
-            assert_eq!(cut.track_op(), keep_graph);
-        }
-        assert_eq!(wanted(), [true, true, true, false]);
-        assert!(cut(&product).track_op());
+    fn results_of_ops_have_gradients_too() -> Result<()> {
+        let x = scalar(2.0)?;
+        let y = x.sqr()?;
+        let cube = (y.sqr()? * &y)?;
+        let grads = grad_with_graph(&cube, &[y, x])?;
+        assert_eq!((value(&grads[0])?, value(&grads[1])?), (48.0, 192.0));
         Ok(())
     }
 
-    /// Runs itself once more without the variable, where candle detaches gradients.
-    #[test]
-    fn without_the_variable_the_probe_says_how_to_cure_it() -> Result<()> {
-        const VARIABLE: &str = "CANDLE_GRAD_DO_NOT_DETACH";
-        if std::env::var_os(VARIABLE).is_none() {
-            let x = Var::new(1f64, &Device::Cpu)?;
-            for result in [grad(&x, &[&x]), grad_with_graph(&x, &[&x])] {
-                let message = result.unwrap_err().to_string();
-                assert!(message.contains("set CANDLE_GRAD_DO_NOT_DETACH=1"), "{message}");
-            }
-            return Ok(());
-        }
-        let name = std::thread::current().name().unwrap().to_owned();
-        let child = std::process::Command::new(std::env::current_exe()?)
-            .args(["--exact", &name])
-            .env_remove(VARIABLE)
-            .output()?;
-        let report = String::from_utf8_lossy(&child.stdout);
-        assert!(child.status.success() && report.contains("1 passed"), "{report}");
-        Ok(())
-    }
-
+    /// `x^4` at 2: 32, 48, 48.
     #[test]
     fn a_gradient_with_graph_can_be_differentiated_twice() -> Result<()> {
-        let x = Var::new(2f64, &Device::Cpu)?;
-        let y = x.powf(4.0)?;
-        let first = grad_with_graph(&y, &[&x])?.remove(0);
-        let second = grad_with_graph(&first, &[&x])?.remove(0);
-        let third = grad(&second, &[&x])?.remove(0);
-        assert!((third.to_scalar::<f64>()? - 48.0).abs() < 1e-9);
+        let x = scalar(2.0)?;
+        let wrt = std::slice::from_ref(&x);
+        let first = grad_with_graph(&x.sqr()?.sqr()?, wrt)?.remove(0);
+        let second = grad_with_graph(&first, wrt)?.remove(0);
+        assert_eq!((value(&first)?, value(&second)?), (32.0, 48.0));
+        assert_eq!(grad(second, wrt)?[0].to_scalar::<f64>()?, 48.0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_graph_is_used_up_by_its_last_pass() -> Result<()> {
+        let x = scalar(2.0)?;
+        let y = x.sqr()?;
+        grad_with_graph(&y, std::slice::from_ref(&x))?;
+        grad(y.clone(), std::slice::from_ref(&x))?;
+        let message = grad(y, &[x]).unwrap_err().to_string();
+        assert!(message.contains("no pass has used up"), "{message}");
+        let pair = Draws::new(0).variable(2)?;
+        assert!(grad(pair.clone(), &[pair]).is_err(), "a loss of two elements");
+        Ok(())
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_computed() -> Result<()> {
+        let mut draws = Draws::new(1);
+        let (x, w) = (draws.variable((2, 3, 4, 4))?, draws.variable((5, 3, 3, 3))?);
+        let (s, b, strength) = (draws.variable((2, 5))?, draws.variable(5)?, draws.variable(())?);
+        let noise = draws.normals((1, 1, 4, 4))?;
+        let layer = || {
+            let y = channel_scale(&conv2d(&x, &w, 1, 1, 1.0)?, &s)?;
+            let y = add_noise(&y, &noise, &strength)?;
+            bias_act(&y, Some(&b), Activation::LRELU, 1.0, None)?.sum_all()
+        };
+        let ops_for = |wrt: &Traced| -> Result<Vec<String>> {
+            let (_, account) = counted(|| grad(layer()?, std::slice::from_ref(wrt)))?;
+            let names = account.entries.into_iter().filter(|(_, tally)| tally.launches > 0.0);
+            Ok(names.map(|(name, _)| name.split(' ').next().unwrap_or_default().into()).collect())
+        };
+        let conv = ["conv2d", "conv2d-grad-input", "conv2d-grad-weight"];
+        let has = |ops: &[String], name: &str| ops.iter().any(|op| op == name);
+        for (wrt, expected) in [(&x, [true, true, false]), (&w, [true, false, true])] {
+            let ops = ops_for(wrt)?;
+            assert_eq!(conv.map(|name| has(&ops, name)), expected, "{ops:?}");
+            assert!(!has(&ops, "sum") && !has(&ops, "noise_dot"), "{ops:?}");
+        }
+        for wrt in [&s, &strength, &b] {
+            let ops = ops_for(wrt)?;
+            assert_eq!(conv.map(|name| has(&ops, name)), [true, false, false], "{ops:?}");
+        }
         Ok(())
     }
 }

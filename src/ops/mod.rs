@@ -33,6 +33,7 @@ pub mod noise;
 mod normals;
 pub mod rng;
 pub mod selftest;
+mod traced;
 pub mod upfirdn2d;
 
 pub use bias_act::bias_act;
@@ -44,4 +45,5 @@ pub use grad::{grad, grad_with_graph};
 pub use modulated_conv2d::modulated_conv2d;
 pub use noise::add_noise;
 pub use normals::normals;
+pub use traced::Traced;
 pub use upfirdn2d::upfirdn2d;

@@ -8,11 +8,11 @@
 //!
 //! Reference: Karras et al. 2020, arXiv:1912.04958, section 2.2, equations 1 to 3.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, bail};
 
 use super::channel_scale::channel_scale;
 use super::conv2d_resample::{Resample, conv2d_resample};
-use super::cost::matmul;
+use super::traced::Traced;
 
 /// Convolves `x [N, I, H, W]` with `w [O, I, k, k]` scaled by `styles [N, I]`; `padding = k / 2`.
 ///
@@ -24,12 +24,12 @@ use super::cost::matmul;
 /// # Errors
 /// Fails if batch or channels do not fit.
 pub fn modulated_conv2d(
-    x: &Tensor,
-    w: &Tensor,
-    styles: &Tensor,
+    x: &Traced,
+    w: &Traced,
+    styles: &Traced,
     resample: Resample,
     demodulate: bool,
-) -> Result<Tensor> {
+) -> Result<Traced> {
     let (n, c, _, _) = x.dims4()?;
     let k = w.dim(2)?;
     if styles.dims() != [n, c] {
@@ -38,14 +38,14 @@ pub fn modulated_conv2d(
     let is_narrow = x.dtype() != w.dtype();
     let (w, styles) =
         if is_narrow && demodulate { normalize(w, styles)? } else { (w.clone(), styles.clone()) };
-    let narrow = |t: &Tensor| t.to_dtype(x.dtype());
+    let narrow = |t: &Traced| t.to_dtype(x.dtype());
     let y = channel_scale(x, &narrow(&styles)?)?;
     let y = conv2d_resample(&y, &narrow(&w)?, resample, k / 2, 1.0)?;
     if !demodulate {
         return Ok(y);
     }
     let energy = w.sqr()?.sum((2, 3))?; // [O, I]
-    let norm = (matmul(&styles.sqr()?, &energy.t()?)? + 1e-8)?.sqrt()?; // [N, O]
+    let norm = (styles.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?; // [N, O]
     channel_scale(&y, &narrow(&norm.recip()?)?)
 }
 
@@ -53,9 +53,12 @@ pub fn modulated_conv2d(
 ///
 /// Demodulation takes any factor of a filter and of an image's styles out again, so these count as
 /// constants: the derivatives are the same.
-fn normalize(w: &Tensor, styles: &Tensor) -> Result<(Tensor, Tensor)> {
+fn normalize(w: &Traced, styles: &Traced) -> Result<(Traced, Traced)> {
     let (o, i, kh, kw) = w.dims4()?;
-    let largest = |x: &Tensor| x.detach().flatten_from(1)?.abs()?.max_keepdim(1)? + 1e-12;
+    let largest = |x: &Traced| -> Result<Traced> {
+        let largest = x.value().flatten_from(1)?.abs()?.max_keepdim(1)?;
+        Ok(Traced::constant(&(largest + 1e-12)?))
+    };
     let gain = 1.0 / ((i * kh * kw) as f64).sqrt();
     let w_factor = (largest(w)?.recip()? * gain)?.reshape((o, 1, 1, 1))?;
     Ok((w.broadcast_mul(&w_factor)?, styles.broadcast_div(&largest(styles)?)?))
@@ -63,7 +66,7 @@ fn normalize(w: &Tensor, styles: &Tensor) -> Result<(Tensor, Tensor)> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Device, Tensor};
 
     use super::*;
     use crate::ops::check::{Draws, difference, finite_differences, same, same_bits};
@@ -95,7 +98,7 @@ mod tests {
         let (mut draws, filter) = (Draws::new(51), Filter::stylegan2());
         for up in [1, 2] {
             let resample = Resample { filter: &filter, up, down: 1 };
-            let per_image = |a: &[Tensor]| {
+            let per_image = |a: &[Traced]| {
                 let of = |n: usize| {
                     let style = a[2].narrow(0, n, 1)?.reshape((1, 3, 1, 1))?;
                     let w = a[1].broadcast_mul(&style)?; // [O, I, k, k]
@@ -103,9 +106,9 @@ mod tests {
                     let w = w.broadcast_div(&norm.reshape((2, 1, 1, 1))?)?;
                     conv2d_resample(&a[0].narrow(0, n, 1)?, &w, resample, 1, 1.0)
                 };
-                Tensor::cat(&(0..3).map(of).collect::<Result<Vec<_>>>()?, 0)
+                Traced::cat(&(0..3).map(of).collect::<Result<Vec<_>>>()?, 0)
             };
-            let shared = |a: &[Tensor]| modulated_conv2d(&a[0], &a[1], &a[2], resample, true);
+            let shared = |a: &[Traced]| modulated_conv2d(&a[0], &a[1], &a[2], resample, true);
             same(&format!("up {up}"), &random(&mut draws, 3)?, &shared, &per_image)?;
         }
         Ok(())
@@ -116,7 +119,7 @@ mod tests {
     fn normalised_factors_change_nothing() -> Result<()> {
         let (mut draws, filter) = (Draws::new(53), Filter::stylegan2());
         for (up, demodulate) in [(1, true), (2, true), (1, false)] {
-            let op = |a: &[Tensor], dtype: DType| {
+            let op = |a: &[Traced], dtype: DType| {
                 let resample = Resample { filter: &filter, up, down: 1 };
                 let x = a[0].to_dtype(dtype)?;
                 modulated_conv2d(&x, &a[1], &a[2], resample, demodulate)?.to_dtype(DType::F32)

@@ -11,7 +11,8 @@ use candle_core::{
 };
 
 use super::cpu::{noise as kernel, run};
-use super::{cancel, cost, cuda, grad};
+use super::traced::Traced;
+use super::{cancel, cuda};
 
 /// `x [N, C, H, W] + strength [] * noise [N or 1, 1, H, W]`.
 ///
@@ -19,7 +20,7 @@ use super::{cancel, cost, cuda, grad};
 ///
 /// # Errors
 /// Fails if the shapes do not fit.
-pub fn add_noise(x: &Tensor, noise: &Tensor, strength: &Tensor) -> Result<Tensor> {
+pub fn add_noise(x: &Traced, noise: &Tensor, strength: &Traced) -> Result<Traced> {
     let (n, _, h, w) = x.dims4()?;
     let fits = noise.dims() == [n, 1, h, w] || noise.dims() == [1, 1, h, w];
     if !fits || strength.rank() != 0 {
@@ -29,27 +30,33 @@ pub fn add_noise(x: &Tensor, noise: &Tensor, strength: &Tensor) -> Result<Tensor
             strength.shape()
         );
     }
-    let noise = noise.detach();
-    if cuda::has_kernels(x.device()) {
-        cost::own(x.contiguous()?.apply_op3(&noise.contiguous()?, strength, AddNoise))
-    } else {
-        reference(x, &noise, strength)
+    if !cuda::has_kernels(x.device()) {
+        return reference(x, noise, strength);
     }
+    let noise = noise.contiguous()?;
+    let y = x.value().contiguous()?.apply_op3_no_bwd(&noise, strength.value(), &AddNoise)?;
+    Ok(Traced::derived(y, [x, strength], move |dy, wanted| {
+        Ok([wanted.of(0, || Ok(dy.clone()))?, wanted.of(1, || dot(dy, &noise))?])
+    }))
 }
 
 /// The same in plain candle ops.
-fn reference(x: &Tensor, noise: &Tensor, strength: &Tensor) -> Result<Tensor> {
-    x.broadcast_add(&noise.broadcast_mul(strength)?)
+fn reference(x: &Traced, noise: &Tensor, strength: &Traced) -> Result<Traced> {
+    x.broadcast_add(&Traced::constant(noise).broadcast_mul(strength)?)
 }
 
 /// `strength [] * noise`, over batch and channels of `shape`.
-fn spread(strength: &Tensor, noise: &Tensor, shape: &Shape) -> Result<Tensor> {
-    cost::own(strength.apply_op2(noise, Spread { shape: shape.clone() }))
+fn spread(strength: &Traced, noise: &Tensor, shape: &Shape) -> Result<Traced> {
+    let y = strength.value().apply_op2_no_bwd(noise, &Spread { shape: shape.clone() })?;
+    let noise = noise.clone();
+    Ok(Traced::derived(y, [strength], move |dy, _| Ok([Some(dot(dy, &noise)?)])))
 }
 
 /// `sum dy * noise`, a scalar.
-fn dot(dy: &Tensor, noise: &Tensor) -> Result<Tensor> {
-    cost::own(dy.contiguous()?.apply_op2(noise, Dot))
+fn dot(dy: &Traced, noise: &Tensor) -> Result<Traced> {
+    let y = dy.value().contiguous()?.apply_op2_no_bwd(noise, &Dot)?;
+    let (shape, noise) = (dy.shape().clone(), noise.clone());
+    Ok(Traced::derived(y, [dy], move |d, _| Ok([Some(spread(d, &noise, &shape)?)])))
 }
 
 /// Images, channels, pixels.
@@ -109,19 +116,6 @@ impl CustomOp3 for AddNoise {
         );
         Ok((y, x_layout.shape().clone()))
     }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        noise: &Tensor,
-        strength: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = grad::cut(dy);
-        let d_strength = grad::wants(strength).then(|| dot(&dy, noise)).transpose()?;
-        Ok((grad::wants(x).then_some(dy), None, d_strength))
-    }
 }
 
 impl CustomOp2 for Spread {
@@ -161,16 +155,6 @@ impl CustomOp2 for Spread {
         );
         Ok((y, self.shape.clone()))
     }
-
-    fn bwd(
-        &self,
-        _strength: &Tensor,
-        noise: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(dot(&grad::cut(dy), noise)?), None))
-    }
 }
 
 impl CustomOp2 for Dot {
@@ -207,16 +191,6 @@ impl CustomOp2 for Dot {
         });
         Ok((y, ().into()))
     }
-
-    fn bwd(
-        &self,
-        dy: &Tensor,
-        noise: &Tensor,
-        _y: &Tensor,
-        d: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(spread(&grad::cut(d), noise, dy.shape())?), None))
-    }
 }
 
 #[cfg(test)]
@@ -225,6 +199,7 @@ mod tests {
 
     use super::*;
     use crate::ops::check::{self, Draws, finite_differences, same, same_bits};
+    use crate::ops::grad;
 
     /// `x [n, c, h, w]` and the strength, and noise for `num_noise` images.
     fn random(sizes: [usize; 4], num_noise: usize, seed: u64) -> Result<([Tensor; 2], Tensor)> {
@@ -234,7 +209,7 @@ mod tests {
     }
 
     /// The noise in the type of the other arguments.
-    fn like(noise: &Tensor, args: &[Tensor]) -> Result<Tensor> {
+    fn like(noise: &Tensor, args: &[Traced]) -> Result<Tensor> {
         noise.to_dtype(args[0].dtype())
     }
 
@@ -268,8 +243,9 @@ mod tests {
     fn spread_and_dot_are_adjoint() -> Result<()> {
         for num_noise in [1, 3] {
             let ([y, strength], noise) = random([3, 5, 7, 4], num_noise, 42)?;
-            let product = check::dot(&spread(&strength, &noise, y.shape())?, &y)?;
-            let other = check::dot(&strength, &dot(&y, &noise)?)?;
+            let spread = spread(&(&strength).into(), &noise, y.shape())?;
+            let product = check::dot(spread.value(), &y)?;
+            let other = check::dot(&strength, dot(&(&y).into(), &noise)?.value())?;
             // Rounding of a sum of 420 terms of size one.
             assert!((product - other).abs() < 1e-12, "{product} {other}");
         }
@@ -286,30 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn unwanted_gradients_are_not_computed_and_unneeded_graphs_are_cut() -> Result<()> {
-        let ([x, strength], noise) = random([2, 3, 4, 5], 1, 44)?;
-        let (x, strength) = (Var::from_tensor(&x)?, Var::from_tensor(&strength)?);
-        let dy = Var::from_tensor(&x)?;
-        for keep_graph in [false, true] {
-            let of = |var: &Var| {
-                let bwd = || AddNoise.bwd(&x, &noise, &strength, &dy, &dy);
-                grad::in_pass(&[var], keep_graph, bwd)
-            };
-            let (of_x, of_strength) = (of(&x)?, of(&strength)?);
-            assert!(of_x.2.is_none() && of_strength.0.is_none());
-            assert_eq!(of_x.0.map(|dx| dx.track_op()), Some(keep_graph));
-            assert_eq!(of_strength.2.map(|ds| ds.track_op()), Some(keep_graph));
-        }
-        Ok(())
-    }
-
-    #[test]
     fn an_empty_batch_has_gradient_zero() -> Result<()> {
         let ([x, strength], noise) = random([0, 3, 4, 5], 1, 45)?;
-        let (x, strength) = (Var::from_tensor(&x)?, Var::from_tensor(&strength)?);
-        let y = add_noise(&x, &noise, &strength)?;
-        let grads = grad::grad(&y.sum_all()?, &[&x, &strength])?;
-        assert_eq!(grads[0].dims(), x.dims());
+        let wrt = [x, strength].map(|arg| Traced::variable(&Var::from_tensor(&arg).unwrap()));
+        let y = add_noise(&wrt[0], &noise, &wrt[1])?;
+        let grads = grad(y.sum_all()?, &wrt)?;
+        assert_eq!(grads[0].dims(), wrt[0].dims());
         assert_eq!(grads[1].to_scalar::<f64>()?, 0.0);
         Ok(())
     }

@@ -14,15 +14,16 @@ use super::cuda::{self, Math, Path, math, set_math, use_cudnn, use_kernels};
 use super::device::{Fault, classify};
 use super::grad::{grad, grad_with_graph};
 use super::rng::{Rng, Stream};
+use super::traced::Traced;
 
 mod cases;
 
 pub use cases::cases;
 
 /// An op as a function of its differentiable arguments.
-pub(super) type Op<'a> = &'a (dyn Fn(&[Tensor]) -> Result<Tensor> + Sync);
+pub(super) type Op<'a> = &'a (dyn Fn(&[Traced]) -> Result<Traced> + Sync);
 
-type BoxedOp = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + Sync>;
+type BoxedOp = Box<dyn Fn(&[Traced]) -> Result<Traced> + Sync>;
 
 /// Sizes and tensors of a test, each draw independent of the others.
 pub(super) struct Draws {
@@ -44,6 +45,12 @@ impl Draws {
     #[cfg(test)]
     pub(super) fn size(&mut self, low: usize, high: usize) -> usize {
         low + self.next().below(0, high - low + 1)
+    }
+
+    /// A variable of normally distributed f64.
+    #[cfg(test)]
+    pub(super) fn variable(&mut self, shape: impl Into<Shape>) -> Result<Traced> {
+        Ok(Traced::variable(&Var::from_tensor(&self.normals(shape)?)?))
     }
 
     /// Normally distributed f64.
@@ -146,7 +153,7 @@ impl Case {
     pub fn errors(&self, way: Way, device: &Device) -> Result<Errors> {
         // Sums of gradients of gradients must not exceed what 16 bits can hold.
         let gain = if way.is_narrow() { 1.0 / 64.0 } else { 1.0 };
-        let scaled = |args: &[Tensor]| (self.op)(args)? * gain;
+        let scaled = |args: &[Traced]| (self.op)(args)? * gain;
         let on_processor = || derivatives(&self.args, (DType::F64, &Device::Cpu), &scaled);
         let expected = cuda::on_processor(on_processor)?;
         let outer = math();
@@ -164,8 +171,8 @@ impl Case {
         if !way.is_narrow() {
             return derivatives(&self.args, (way.dtype(), device), &self.op);
         }
-        let narrow = |args: &[Tensor]| {
-            let cast = |(idx, arg): (usize, &Tensor)| {
+        let narrow = |args: &[Traced]| {
+            let cast = |(idx, arg): (usize, &Traced)| {
                 if idx < self.num_narrow { arg.to_dtype(way.dtype()) } else { Ok(arg.clone()) }
             };
             let args = args.iter().enumerate().map(cast).collect::<Result<Vec<_>>>()?;
@@ -230,26 +237,29 @@ fn first_bad(cases: &[&Case], device: &Device, ways: &[Way]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn to_vars(args: &[Tensor], (dtype, device): (DType, &Device)) -> Result<Vec<Var>> {
-    args.iter().map(|arg| Var::from_tensor(&arg.to_dtype(dtype)?.to_device(device)?)).collect()
-}
-
-pub(super) fn tensors(vars: &[Var]) -> Vec<Tensor> {
-    vars.iter().map(|var| var.as_tensor().clone()).collect()
+/// Variables with the values of `args`.
+pub(super) fn variables(args: &[Tensor], (dtype, device): (DType, &Device)) -> Result<Vec<Traced>> {
+    let variable = |arg: &Tensor| {
+        Ok(Traced::variable(&Var::from_tensor(&arg.to_dtype(dtype)?.to_device(device)?)?))
+    };
+    args.iter().map(variable).collect()
 }
 
 /// `L` for the output `y` of an op.
-pub(super) fn loss(y: &Tensor) -> Result<Tensor> {
+pub(super) fn loss(y: &Traced) -> Result<Traced> {
     let mut draws = Draws::new(0);
-    let mut random = || draws.normals(y.shape())?.to_dtype(y.dtype())?.to_device(y.device());
+    let mut random = || {
+        let normals = draws.normals(y.shape())?.to_dtype(y.dtype())?;
+        Result::Ok(Traced::constant(&normals.to_device(y.device())?))
+    };
     let (r, q) = (random()?, random()?);
-    let coupled = ((q * y)?.sum_all()?.sqr()? / (2 * y.elem_count()) as f64)?;
+    let coupled = ((q * y)?.sum_all()?.sqr()? / (2 * y.elem_count().max(1)) as f64)?;
     ((r * y)? + (y.sqr()? / 2.0)?)?.sum_all()? + coupled
 }
 
-pub(super) fn sum_of_squares(tensors: &[Tensor]) -> Result<Tensor> {
+pub(super) fn sum_of_squares(tensors: &[Traced]) -> Result<Traced> {
     let squares = tensors.iter().map(|t| t.sqr()?.sum_all()).collect::<Result<Vec<_>>>()?;
-    Tensor::stack(&squares, 0)?.sum_all()
+    Traced::stack(&squares, 0)?.sum_all()
 }
 
 /// `y`, the gradients of `L` and those of `h`.
@@ -258,13 +268,11 @@ pub(super) fn derivatives(
     on: (DType, &Device),
     op: Op,
 ) -> Result<[Vec<Tensor>; 3]> {
-    let vars = to_vars(args, on)?;
-    let wanted: Vec<&Var> = vars.iter().collect();
-    let y = op(&tensors(&vars))?;
-    let loss = loss(&y)?;
-    let first = grad(&loss, &wanted)?;
-    let h = sum_of_squares(&grad_with_graph(&loss, &wanted)?)?;
-    Ok([vec![y.detach()], first, grad(&h, &wanted)?])
+    let vars = variables(args, on)?;
+    let y = op(&vars)?;
+    let first = grad(loss(&y)?, &vars)?; // of a graph that is used up
+    let h = sum_of_squares(&grad_with_graph(&loss(&op(&vars)?)?, &vars)?)?;
+    Ok([vec![y.value().clone()], first, grad(h, &vars)?])
 }
 
 /// Length of the difference, relative to the length of what is expected.

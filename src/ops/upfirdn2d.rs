@@ -11,7 +11,8 @@
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::cpu::{run, upfirdn2d as kernel};
-use super::{cancel, cost, cuda, grad};
+use super::traced::Traced;
+use super::{cancel, cuda};
 
 /// A FIR filter as a sum of separable ones: term i is the outer product of its column taps and
 /// its row taps. A separable filter has one term, any other one term per row.
@@ -171,19 +172,23 @@ impl Upfirdn2d {
         Ok((kernel::Planes { count: n * c, h, w, oh, ow }, (n, c, oh, ow).into()))
     }
 
-    /// The same in plain candle ops: zeros by padding, the filter as a convolution.
-    fn reference(&self, x: &Tensor) -> Result<Tensor> {
+    /// The same in plain candle ops: zeros by padding, then each tap's share.
+    fn reference(&self, x: &Traced) -> Result<Traced> {
         let (n, c, h, w) = x.dims4()?;
         let (oh, ow) = self.out_dims(h, w)?;
         let (kh, kw) = self.filter.size();
         let x = x.reshape((n * c, h, 1, w, 1))?;
         let x = x.pad_with_zeros(2, 0, self.y.up - 1)?.pad_with_zeros(4, 0, self.x.up - 1)?;
-        let x = x.reshape((n * c, 1, h * self.y.up, w * self.x.up))?;
-        let x = pad_or_crop(&pad_or_crop(&x, 2, self.y.pad)?, 3, self.x.pad)?;
-        let f = Tensor::from_vec(self.filter.values(), (1, 1, kh, kw), x.device())?;
-        let f = (f.to_dtype(x.dtype())? * self.gain)?;
-        let y = x.contiguous()?.conv2d(&f, 0, 1, 1, 1)?;
-        let y = every(&every(&y, 2, self.y.down, oh)?, 3, self.x.down, ow)?;
+        let x = x.reshape((n * c, h * self.y.up, w * self.x.up))?;
+        let x = pad_or_crop(&pad_or_crop(&x, 1, self.y.pad)?, 2, self.x.pad)?;
+        let (rows, cols) = (x.dim(1)? - kh + 1, x.dim(2)? - kw + 1);
+        let values = self.filter.values();
+        let share = |tap: usize| {
+            let seen = x.narrow(1, tap / kw, rows)?.narrow(2, tap % kw, cols)?;
+            seen * (values[tap] * self.gain)
+        };
+        let y = (1..kh * kw).try_fold(share(0)?, |sum, tap| sum + share(tap)?)?;
+        let y = every(&every(&y, 1, self.y.down, oh)?, 2, self.x.down, ow)?;
         y.reshape((n, c, oh, ow))
     }
 }
@@ -193,16 +198,16 @@ pub(super) fn halves(taps: usize, offsets: [isize; 2]) -> [isize; 2] {
     offsets.map(|offset| (taps as isize + offset).div_euclid(2))
 }
 
-fn pad_or_crop(x: &Tensor, dim: usize, [before, after]: [isize; 2]) -> Result<Tensor> {
+fn pad_or_crop(x: &Traced, dim: usize, [before, after]: [isize; 2]) -> Result<Traced> {
     let x = x.pad_with_zeros(dim, before.max(0) as usize, after.max(0) as usize)?;
     let (first, last) = ((-before).max(0) as usize, (-after).max(0) as usize);
     x.narrow(dim, first, x.dim(dim)? - first - last)
 }
 
 /// Every `step`-th of `count` entries along `dim`.
-fn every(x: &Tensor, dim: usize, step: usize, count: usize) -> Result<Tensor> {
+fn every(x: &Traced, dim: usize, step: usize, count: usize) -> Result<Traced> {
     let idx: Vec<u32> = (0..count).map(|i| (i * step) as u32).collect();
-    x.contiguous()?.index_select(&Tensor::from_vec(idx, count, x.device())?, dim)
+    x.index_select(&Tensor::from_vec(idx, count, x.device())?, dim)
 }
 
 /// Applies `op` to each plane of `x [N, C, H, W]`.
@@ -211,14 +216,15 @@ fn every(x: &Tensor, dim: usize, step: usize, count: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// Fails if nothing is left after cropping.
-pub fn upfirdn2d(x: &Tensor, op: &Upfirdn2d) -> Result<Tensor> {
+pub fn upfirdn2d(x: &Traced, op: &Upfirdn2d) -> Result<Traced> {
     let (_, _, h, w) = x.dims4()?;
     op.out_dims(h, w)?;
-    if cuda::has_kernels(x.device()) {
-        cost::own(x.contiguous()?.apply_op1(op.clone()))
-    } else {
-        op.reference(x)
+    if !cuda::has_kernels(x.device()) {
+        return op.reference(x);
     }
+    let y = x.value().contiguous()?.apply_op1_no_bwd(op)?;
+    let adjoint = op.adjoint(h, w);
+    Ok(Traced::derived(y, [x], move |dy, _| Ok([Some(upfirdn2d(dy, &adjoint)?)])))
 }
 
 impl CustomOp1 for Upfirdn2d {
@@ -246,11 +252,6 @@ impl CustomOp1 for Upfirdn2d {
             cuda::upfirdn2d::apply(&gpu, x, planes, (&self.filter.values(), self.filter.size()), axes, self.gain)
         });
         Ok((y, shape))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let (_, _, h, w) = x.dims4()?;
-        grad::wants(x).then(|| upfirdn2d(&grad::cut(dy), &self.adjoint(h, w))).transpose()
     }
 }
 

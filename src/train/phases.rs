@@ -13,7 +13,8 @@ use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
 use crate::model::{
     Discriminator, Generator, Noise, Precision, Store, Truncation, discriminator, generator,
 };
-use crate::ops::grad;
+use crate::ops::Traced;
+use crate::ops::grad::{grad, leaves};
 
 /// Decay of the running mean of path lengths.
 const PL_DECAY: f64 = 0.01;
@@ -28,8 +29,6 @@ pub struct Networks {
     pub g_params: Vec<Var>,
     /// Trainable variables of the discriminator, sorted by name.
     pub d_params: Vec<Var>,
-    /// How many of `g_params`, the first ones, are the mapping network's.
-    num_mapping_params: usize,
     g: Generator,
     g_frozen: Generator,
     d: Discriminator,
@@ -73,11 +72,9 @@ pub struct GMain {
 /// First half of Greg: path lengths, with the graph that leads to them.
 pub struct PathLengths {
     /// `[N]`
-    pub lengths: Tensor,
+    pub lengths: Traced,
     /// Mean of `w [w_dim]`.
     pub w_mean: Tensor,
-    ws: Tensor,
-    ws_leaf: Var,
 }
 
 /// Result of Greg.
@@ -123,16 +120,13 @@ impl Networks {
         g_store: Store,
         d_store: Store,
     ) -> Result<Self> {
-        let g_named = g_store.params();
-        let num_mapping_params = g_named.partition_point(|(name, _)| name.starts_with("mapping."));
         Ok(Self {
             g: generator(g_config, &g_store.tracked())?,
             g_frozen: generator(g_config, &g_store.frozen())?,
             d: discriminator(d_config, &d_store.tracked())?,
             d_frozen: discriminator(d_config, &d_store.frozen())?,
-            g_params: g_named.into_iter().map(|(_, var)| var).collect(),
+            g_params: g_store.params().into_iter().map(|(_, var)| var).collect(),
             d_params: d_store.params().into_iter().map(|(_, var)| var).collect(),
-            num_mapping_params,
             g_store,
             d_store,
         })
@@ -175,8 +169,10 @@ impl Networks {
         let img = self.g.synthesis.forward(&ws, draw.noise)?;
         let fake_logits = self.d_frozen.forward(&img, draw.c.as_ref())?;
         let loss = g_loss(&fake_logits)?;
-        let grads = grad(&loss.mean_all()?, &refs(&self.g_params))?;
-        Ok(GMain { grads, w_mean, fake_logits: fake_logits.detach(), loss: loss.detach() })
+        let (fake_logits, mean) = (fake_logits.value().clone(), loss.mean_all()?);
+        let loss = loss.value().clone();
+        let grads = grad(mean, &leaves(&self.g_params))?;
+        Ok(GMain { grads, w_mean, fake_logits, loss })
     }
 
     /// Greg, first half: how far the images move with their latents.
@@ -186,12 +182,9 @@ impl Networks {
     /// # Errors
     /// Fails if an op does, or is cancelled.
     pub fn path_lengths(&self, draw: &Draw, pl_noise: &Tensor) -> Result<PathLengths> {
-        // The graph is cut at `ws`, whose gradient candle would not hand out otherwise.
         let (ws, w_mean) = training_ws(&self.g, draw)?;
-        let ws_leaf = Var::from_tensor(&ws.detach())?;
-        let img = self.g.synthesis.forward(&ws_leaf, draw.noise)?;
-        let lengths = path_lengths(&img, &ws_leaf, pl_noise)?; // [N]
-        Ok(PathLengths { lengths, w_mean, ws, ws_leaf })
+        let img = self.g.synthesis.forward(&ws, draw.noise)?;
+        Ok(PathLengths { lengths: path_lengths(&img, &ws, pl_noise)?, w_mean })
     }
 
     /// Greg, second half: a step in `w` should move every image by about the same amount.
@@ -204,21 +197,16 @@ impl Networks {
     /// Fails if an op does, or is cancelled.
     pub fn g_reg(
         &self,
-        PathLengths { lengths, ws, ws_leaf, .. }: PathLengths,
+        PathLengths { lengths, .. }: PathLengths,
         pl_mean: f64,
         (pl_weight, gain): (f64, f64),
     ) -> Result<GReg> {
         let pl_mean = ((lengths.mean_all()? * PL_DECAY)? + pl_mean * (1.0 - PL_DECAY))?;
         let pl_penalty = lengths.broadcast_sub(&pl_mean)?.sqr()?; // [N]
         let loss = (pl_penalty.mean_all()? * (pl_weight * gain))?;
-        let (mapping, synthesis) = self.g_params.split_at(self.num_mapping_params);
-        let mut leaves = vec![&ws_leaf];
-        leaves.extend(synthesis);
-        let mut synthesis_grads = grad(&loss, &leaves)?;
-        let d_ws = synthesis_grads.remove(0);
-        let mut grads = grad(&(ws * d_ws)?.sum_all()?, &refs(mapping))?;
-        grads.append(&mut synthesis_grads);
-        Ok(GReg { grads, pl_penalty: pl_penalty.detach() })
+        let pl_penalty = pl_penalty.value().clone();
+        drop(lengths);
+        Ok(GReg { grads: grad(loss, &leaves(&self.g_params))?, pl_penalty })
     }
 
     /// Dmain: D should tell generated images from real ones.
@@ -228,16 +216,18 @@ impl Networks {
     pub fn d_main(&self, draw: &Draw, reals: &Reals) -> Result<DMain> {
         let (ws, w_mean) = training_ws(&self.g_frozen, draw)?;
         let fake_img = self.g_frozen.synthesis.forward(&ws, draw.noise)?;
-        let params = refs(&self.d_params);
-        let fake_logits = self.d.forward(&fake_img, draw.c.as_ref())?;
-        let fake_loss = d_loss_fake(&fake_logits)?;
-        let mut grads = grad(&fake_loss.mean_all()?, &params)?;
-        let (fake_logits, fake_loss) = (fake_logits.detach(), fake_loss.detach());
-        let real_logits = self.d.forward(&reals.img, reals.c.as_ref())?;
-        let real_loss = d_loss_real(&real_logits)?;
-        add_to(&mut grads, grad(&real_loss.mean_all()?, &params)?)?;
-        let loss = (fake_loss + real_loss.detach())?;
-        Ok(DMain { grads, w_mean, fake_logits, real_logits: real_logits.detach(), loss })
+        let judge = |img: Traced, c: Option<&Tensor>, d_loss: fn(&Traced) -> Result<Traced>| {
+            let logits = self.d.forward(&img, c)?;
+            let loss = d_loss(&logits)?;
+            let (mean, logits, loss) =
+                (loss.mean_all()?, logits.value().clone(), loss.value().clone());
+            Result::Ok((grad(mean, &leaves(&self.d_params))?, logits, loss))
+        };
+        let (mut grads, fake_logits, fake_loss) = judge(fake_img, draw.c.as_ref(), d_loss_fake)?;
+        let (more, real_logits, real_loss) =
+            judge((&reals.img).into(), reals.c.as_ref(), d_loss_real)?;
+        add_to(&mut grads, more)?;
+        Ok(DMain { grads, w_mean, fake_logits, real_logits, loss: (fake_loss + real_loss)? })
     }
 
     /// Dreg: D should be flat around real images (R1).
@@ -247,12 +237,13 @@ impl Networks {
     /// # Errors
     /// Fails if an op does, or is cancelled.
     pub fn d_reg(&self, reals: &Reals, r1_gamma: f64, gain: f64) -> Result<DReg> {
-        let img = Var::from_tensor(&reals.img)?;
+        let img = Traced::variable(&Var::from_tensor(&reals.img)?);
         let real_logits = self.d.forward(&img, reals.c.as_ref())?;
         let penalty = r1_penalty(&real_logits, &img)?; // [N]
         let loss = (penalty.mean_all()? * (r1_gamma / 2.0 * gain))?;
-        let grads = grad(&loss, &refs(&self.d_params))?;
-        Ok(DReg { grads, real_logits: real_logits.detach(), r1_penalty: penalty.detach() })
+        let (real_logits, r1_penalty) = (real_logits.value().clone(), penalty.value().clone());
+        drop(penalty);
+        Ok(DReg { grads: grad(loss, &leaves(&self.d_params))?, real_logits, r1_penalty })
     }
 
     /// Moves the running mean of `w` towards the mean of a pass, `[w_dim]`.
@@ -278,16 +269,16 @@ pub fn moved_pl_mean(pl_mean: f64, mean_length: f64) -> f64 {
 }
 
 /// `ws [N, num_ws, w_dim]` of a training pass, with styles mixed, and the mean of `w [w_dim]`.
-fn training_ws(g: &Generator, draw: &Draw) -> Result<(Tensor, Tensor)> {
+fn training_ws(g: &Generator, draw: &Draw) -> Result<(Traced, Tensor)> {
     let w = g.mapping.forward(Some(&draw.z), draw.c.as_ref())?;
-    let w_mean = w.detach().mean(0)?;
+    let w_mean = w.value().mean(0)?;
     let num_ws = g.config.num_ws();
     let ws = g.mapping.broadcast(&w, num_ws, Truncation::NONE)?;
     match &draw.mix {
         Some((cutoff, z)) if *cutoff < num_ws => {
             let other = g.ws(z, draw.c.as_ref(), Truncation::NONE)?;
             let other = other.narrow(1, *cutoff, num_ws - cutoff)?;
-            Ok((Tensor::cat(&[ws.narrow(1, 0, *cutoff)?, other], 1)?, w_mean))
+            Ok((Traced::cat(&[ws.narrow(1, 0, *cutoff)?, other], 1)?, w_mean))
         }
         _ => Ok((ws, w_mean)),
     }
@@ -299,8 +290,4 @@ pub(super) fn add_to(total: &mut [Tensor], grads: Vec<Tensor>) -> Result<()> {
         *total = (&*total + grad)?;
     }
     Ok(())
-}
-
-fn refs(params: &[Var]) -> Vec<&Var> {
-    params.iter().collect()
 }

@@ -272,7 +272,7 @@ impl Trainer {
         for round in rounds {
             let (draw, pl_noise) = &round.g_reg;
             let lengths = self.networks.path_lengths(draw, pl_noise)?;
-            let (before, after) = pl_means(self.member.as_ref(), pl_mean, &lengths.lengths)?;
+            let (before, after) = pl_means(self.member.as_ref(), pl_mean, lengths.lengths.value())?;
             pl_mean = after;
             total.w_means.push(lengths.w_mean.clone());
             let result = self.networks.g_reg(lengths, before, weights)?;

@@ -80,7 +80,7 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     let pl_mean = get("in.pl_mean0")?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
     let lengths = n.path_lengths(&half, &get("in.pl_noise")?)?;
     n.track_w_avg(&lengths.w_mean)?;
-    let mean_length = lengths.lengths.to_dtype(DType::F64)?.mean_all()?.to_scalar()?;
+    let mean_length = lengths.lengths.value().to_dtype(DType::F64)?.mean_all()?.to_scalar()?;
     let g_reg = n.g_reg(lengths, pl_mean, (2.0, 1.0))?;
     close("Greg.Loss/pl_penalty", &g_reg.pl_penalty, SECOND_ORDER)?;
     close("Greg.Loss/G/reg", &(&g_reg.pl_penalty * 2.0)?, SECOND_ORDER)?;

@@ -1,14 +1,13 @@
 //! Layers that no op stands for: file d2.
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor, Var};
-use candle_nn::Module;
+use candle_core::{DType, Device, Var};
 use stylegan2_c2d::model::Store;
 use stylegan2_c2d::model::layers::{
     FullyConnectedConfig, fully_connected, minibatch_std, normalize_2nd_moment,
 };
 use stylegan2_c2d::ops::bias_act::Activation;
-use stylegan2_c2d::ops::grad;
+use stylegan2_c2d::ops::{Traced, grad};
 
 use crate::golden::{Check, Golden, files};
 use crate::{GRADIENT, OUTPUT};
@@ -20,12 +19,12 @@ fn d2_layers() -> Result<()> {
     for file in files {
         let mut check = Check::new();
         for dtype in [DType::F32, DType::F64] {
-            let y = normalize_2nd_moment(&file.get("norm2.x", dtype)?)?;
-            check.close("norm2", &y, &file.get("norm2.y", dtype)?, OUTPUT)?;
+            let y = normalize_2nd_moment(&file.get("norm2.x", dtype)?.into())?;
+            check.close("norm2", y.value(), &file.get("norm2.y", dtype)?, OUTPUT)?;
             for (name, spec) in file.json("mbstd")?.as_object().context("mbstd")? {
                 let group = spec["group"].as_u64().map(|n| n as usize);
                 let channels = spec["ch"].as_u64().context("ch")? as usize;
-                let layer = |x: &Tensor| Ok(minibatch_std(x, group, channels)?);
+                let layer = |x: &Traced| Ok(minibatch_std(x, group, channels)?);
                 layer_of(&file, name, dtype, &mut check, &[], layer)?;
             }
             for (name, spec) in file.json("fc")?.as_object().context("fc")? {
@@ -65,15 +64,14 @@ fn layer_of(
     dtype: DType,
     check: &mut Check,
     params: &[(String, Var)],
-    layer: impl Fn(&Tensor) -> Result<Tensor>,
+    layer: impl Fn(&Traced) -> Result<Traced>,
 ) -> Result<()> {
     let get = |part: &str| file.get(&format!("{name}.{part}"), dtype);
-    let x = Var::from_tensor(&get("x")?)?;
-    let y = layer(&x)?;
-    check.close(name, &y, &get("y")?, OUTPUT)?;
-    let mut vars = vec![&x];
-    vars.extend(params.iter().map(|(_, var)| var));
-    let grads = grad(&(y * get("grad_y")?)?.sum_all()?, &vars)?;
+    let mut wrt = vec![Traced::variable(&Var::from_tensor(&get("x")?)?)];
+    let y = layer(&wrt[0])?;
+    check.close(name, y.value(), &get("y")?, OUTPUT)?;
+    wrt.extend(params.iter().map(|(_, var)| Traced::variable(var)));
+    let grads = grad((y * Traced::from(get("grad_y")?))?.sum_all()?, &wrt)?;
     let names = std::iter::once("x").chain(params.iter().map(|(name, _)| name.as_str()));
     for (part, ours) in names.zip(&grads) {
         check.close(&format!("{name}.{part}"), ours, &get(&format!("grad_{part}"))?, GRADIENT)?;

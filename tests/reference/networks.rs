@@ -8,7 +8,7 @@ use serde_json::Value;
 use stylegan2_c2d::model::config::{Architecture, DiscriminatorConfig, GeneratorConfig};
 use stylegan2_c2d::model::{Discriminator, Generator, Noise, Store, Truncation};
 use stylegan2_c2d::model::{discriminator, generator};
-use stylegan2_c2d::ops::grad;
+use stylegan2_c2d::ops::{Traced, grad};
 
 use crate::golden::{Check, Golden, files};
 use crate::{GRADIENT, OUTPUT};
@@ -156,17 +156,18 @@ fn networks(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
         check.close(name, ours, &file.get(&key, dtype)?, tolerance)
     };
     let psi = |psi: f64, cutoff: Option<usize>| Truncation { psi, cutoff };
-    close("ws", &g.ws(&z, c.as_ref(), Truncation::NONE)?)?;
-    close("ws_psi0.7", &g.ws(&z, c.as_ref(), psi(0.7, None))?)?;
-    close("ws_psi0.5_cutoff3", &g.ws(&z, c.as_ref(), psi(0.5, Some(3)))?)?;
+    close("ws", g.ws(&z, c.as_ref(), Truncation::NONE)?.value())?;
+    close("ws_psi0.7", g.ws(&z, c.as_ref(), psi(0.7, None))?.value())?;
+    close("ws_psi0.5_cutoff3", g.ws(&z, c.as_ref(), psi(0.5, Some(3)))?.value())?;
     let img = g.forward(&z, c.as_ref(), Truncation::NONE, Noise::Const)?;
     close("img", &img)?;
     close("img_unfused", &img)?;
     close("img_psi0.7", &g.forward(&z, c.as_ref(), psi(0.7, None), Noise::Const)?)?;
     close("img_nonoise", &g.forward(&z, c.as_ref(), Truncation::NONE, Noise::None)?)?;
     let real_c = labels(file, "in.real_c", dtype)?;
-    close("logits_real", &d.forward(&file.get("in.real", dtype)?, real_c.as_ref())?)?;
-    close("logits_fake", &d.forward(&img, c.as_ref())?)
+    let real = file.get("in.real", dtype)?.into();
+    close("logits_real", d.forward(&real, real_c.as_ref())?.value())?;
+    close("logits_fake", d.forward(&img.into(), c.as_ref())?.value())
 }
 
 #[test]
@@ -182,10 +183,10 @@ fn e_architectures() -> Result<()> {
                 let img =
                     networks.g()?.forward(&get("z")?, None, Truncation::NONE, Noise::Const)?;
                 check.close("img", &img, &get("img")?, OUTPUT)?;
-                let real = Var::from_tensor(&get("real")?)?;
+                let real = Traced::variable(&Var::from_tensor(&get("real")?)?);
                 let logits = networks.d()?.forward(&real, None)?;
-                check.close("logits", &logits, &get("logits")?, OUTPUT)?;
-                let grad_real = grad(&logits.sum_all()?, &[&real])?;
+                check.close("logits", logits.value(), &get("logits")?, OUTPUT)?;
+                let grad_real = grad(logits.sum_all()?, &[real])?;
                 check.close("grad_real", &grad_real[0], &get("grad_real")?, GRADIENT)?;
             }
         }

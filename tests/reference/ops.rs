@@ -7,13 +7,24 @@ use stylegan2_c2d::ops::bias_act::Activation;
 use stylegan2_c2d::ops::conv2d_resample::Resample;
 use stylegan2_c2d::ops::upfirdn2d::{Axis, Filter, Upfirdn2d};
 use stylegan2_c2d::ops::{
-    add_noise, bias_act, conv2d_resample, grad, grad_with_graph, modulated_conv2d, upfirdn2d,
+    Traced, add_noise, bias_act, conv2d_resample, grad, grad_with_graph, modulated_conv2d,
+    upfirdn2d,
 };
 
 use crate::golden::{Check, Golden, files};
 use crate::{GRADIENT, OUTPUT, SECOND_ORDER};
 
 const DTYPES: [DType; 2] = [DType::F32, DType::F64];
+
+fn variable(value: &Tensor) -> Result<Traced> {
+    Ok(Traced::variable(&Var::from_tensor(value)?))
+}
+
+/// `w` turned by 180 degrees.
+fn turned(w: &Traced) -> Result<Traced> {
+    let back = |len: usize| Tensor::from_iter((0..len as u32).rev(), w.device());
+    Ok(w.index_select(&back(w.dim(2)?)?, 2)?.index_select(&back(w.dim(3)?)?, 3)?)
+}
 
 /// Runs `case` over all cases of all files with `prefix`, in f32 and in f64.
 fn for_each_case(
@@ -103,11 +114,11 @@ fn upfirdn2d_of_case(file: &Golden, case: &Value) -> Result<Upfirdn2d> {
 fn a_upfirdn2d() -> Result<()> {
     for_each_case("a_upfirdn2d", |file, case, dtype, check| {
         let id = case["id"].as_str().context("an id")?;
-        let x = Var::from_tensor(&file.get("x", dtype)?)?;
+        let x = variable(&file.get("x", dtype)?)?;
         let y = upfirdn2d(&x, &upfirdn2d_of_case(file, case)?)?;
-        check.close("y", &y, &file.get(&format!("{id}.y"), dtype)?, OUTPUT)?;
-        let loss = (y * file.get(&format!("{id}.grad_y"), dtype)?)?.sum_all()?;
-        let grads = grad(&loss, &[&x])?;
+        check.close("y", y.value(), &file.get(&format!("{id}.y"), dtype)?, OUTPUT)?;
+        let dy = Traced::from(file.get(&format!("{id}.grad_y"), dtype)?);
+        let grads = grad((y * dy)?.sum_all()?, &[x])?;
         check.close("dx", &grads[0], &file.get(&format!("{id}.grad_x"), dtype)?, GRADIENT)
     })
 }
@@ -116,8 +127,8 @@ fn a_upfirdn2d() -> Result<()> {
 fn b_bias_act() -> Result<()> {
     for_each_case("b_bias_act", |file, case, dtype, check| {
         let id = case["id"].as_str().context("an id")?;
-        let x = Var::from_tensor(&file.get(case["x"].as_str().context("x")?, dtype)?)?;
-        let b = Var::from_tensor(&file.get("b", dtype)?)?;
+        let x = variable(&file.get(case["x"].as_str().context("x")?, dtype)?)?;
+        let b = variable(&file.get("b", dtype)?)?;
         let has_bias = case["bias"].as_bool() == Some(true);
         let act = match case["act"].as_str() {
             Some("lrelu") => Activation::Lrelu { alpha: case["alpha"].as_f64().unwrap_or(0.2) },
@@ -132,11 +143,11 @@ fn b_bias_act() -> Result<()> {
             other => bail!("unknown activation {other:?}"),
         };
         let gain = case["gain"].as_f64().unwrap_or(act.default_gain());
-        let bias = has_bias.then_some(b.as_tensor());
+        let bias = has_bias.then_some(&b);
         let y = bias_act(&x, bias, act, gain, case["clamp"].as_f64())?;
-        check.close("y", &y, &file.get(&format!("{id}.y"), dtype)?, OUTPUT)?;
-        let loss = (y * file.get(&format!("{id}.grad_y"), dtype)?)?.sum_all()?;
-        let grads = grad(&loss, &[&x, &b])?;
+        check.close("y", y.value(), &file.get(&format!("{id}.y"), dtype)?, OUTPUT)?;
+        let dy = Traced::from(file.get(&format!("{id}.grad_y"), dtype)?);
+        let grads = grad((y * dy)?.sum_all()?, &[x, b])?;
         check.close("dx", &grads[0], &file.get(&format!("{id}.grad_x"), dtype)?, GRADIENT)?;
         if has_bias {
             check.close("db", &grads[1], &file.get(&format!("{id}.grad_b"), dtype)?, GRADIENT)?;
@@ -152,31 +163,36 @@ fn c_modulated_conv2d() -> Result<()> {
         let (k, up) = (case["k"].as_u64().context("k")?, pair(&case["up"])?[0]);
         let filter = Filter::dense(&file.get("filter", DType::F64)?.to_vec2()?)?;
         let [x, w, styles] = ["x", &format!("w{k}"), "styles"].map(|name| file.get(name, dtype));
-        let (x, w) = (Var::from_tensor(&x?)?, Var::from_tensor(&w?)?);
-        let styles = Var::from_tensor(&styles?)?;
+        let (x, w, styles) = (variable(&x?)?, variable(&w?)?, variable(&styles?)?);
         let demodulate = case["demodulate"].as_bool().context("demodulate")?;
         let resample = Resample { filter: &filter, up, down: 1 };
         let expected = |name: &str| file.get(&format!("{id}.{name}"), dtype);
-        let mut y = modulated_conv2d(&x, &w, &styles, resample, demodulate)?;
-        let strength = Var::from_tensor(&Tensor::ones((), dtype, x.device())?)?;
-        if file.has(&format!("{id}.noise")) {
+        let strength = Traced::from(Tensor::ones((), dtype, x.device())?);
+        let layer = || -> Result<Traced> {
+            let y = modulated_conv2d(&x, &w, &styles, resample, demodulate)?;
+            if !file.has(&format!("{id}.noise")) {
+                return Ok(y);
+            }
             let noise = expected("noise")?;
             let (h, w) = (noise.dim(noise.rank() - 2)?, noise.dim(noise.rank() - 1)?);
             let noise = noise.reshape((noise.elem_count() / (h * w), 1, h, w))?;
-            y = add_noise(&y, &noise, &strength)?;
-        }
-        check.close("y", &y, &expected("y")?, OUTPUT)?;
-        check.close("y against the fused form", &y, &expected("y_fused")?, OUTPUT)?;
-        let loss = (y * expected("grad_y")?)?.sum_all()?;
-        let grads = grad(&loss, &[&x, &w, &styles])?;
+            Ok(add_noise(&y, &noise, &strength)?)
+        };
+        let y = layer()?;
+        check.close("y", y.value(), &expected("y")?, OUTPUT)?;
+        check.close("y against the fused form", y.value(), &expected("y_fused")?, OUTPUT)?;
+        let dy = Traced::from(expected("grad_y")?);
+        let wrt = [x.clone(), w.clone(), styles.clone()];
+        let grads = grad((y * &dy)?.sum_all()?, &wrt)?;
         for (name, grad) in ["grad_x", "grad_w", "grad_styles"].iter().zip(&grads) {
             check.close(name, grad, &expected(name)?, GRADIENT)?;
         }
         if case["second_order"].as_bool() == Some(true) {
-            let first = grad_with_graph(&loss, &[&styles, &x])?;
+            let loss = (layer()? * dy)?.sum_all()?;
+            let first = grad_with_graph(&loss, &[styles.clone(), x.clone()])?;
             let h = (first[0].sqr()?.sum_all()? + first[1].sqr()?.sum_all()?)?;
-            check.close("h", &h, &expected("h")?, GRADIENT)?;
-            let grads = grad(&h, &[&x, &w, &styles])?;
+            check.close("h", h.value(), &expected("h")?, GRADIENT)?;
+            let grads = grad(h, &wrt)?;
             for (name, grad) in ["h_grad_x", "h_grad_w", "h_grad_styles"].iter().zip(&grads) {
                 check.close(name, grad, &expected(name)?, SECOND_ORDER)?;
             }
@@ -192,18 +208,17 @@ fn d_conv2d_resample() -> Result<()> {
         let k = case["k"].as_u64().context("k")?;
         let (up, down) = (pair(&case["up"])?[0], pair(&case["down"])?[0]);
         let filter = Filter::dense(&file.get("filter", DType::F64)?.to_vec2()?)?;
-        let x = Var::from_tensor(&file.get("x", dtype)?)?;
-        let w = Var::from_tensor(&file.get(&format!("w{k}"), dtype)?)?;
+        let x = variable(&file.get("x", dtype)?)?;
+        let w = variable(&file.get(&format!("w{k}"), dtype)?)?;
         // Ours correlates without upsampling and convolves with it; the files have all four.
         let correlates = case["flip_weight"].as_bool().context("flip_weight")?;
-        let oriented =
-            if correlates == (up == 1) { w.as_tensor().clone() } else { w.flip(&[2, 3])? };
+        let oriented = if correlates == (up == 1) { w.clone() } else { turned(&w)? };
         let padding = case["padding"].as_u64().context("padding")? as usize;
         let resample = Resample { filter: &filter, up, down };
         let y = conv2d_resample(&x, &oriented, resample, padding, 1.0)?;
         let expected = |name: &str| file.get(&format!("{id}.{name}"), dtype);
-        check.close("y", &y, &expected("y")?, OUTPUT)?;
-        let grads = grad(&(y * expected("grad_y")?)?.sum_all()?, &[&x, &w])?;
+        check.close("y", y.value(), &expected("y")?, OUTPUT)?;
+        let grads = grad((y * Traced::from(expected("grad_y")?))?.sum_all()?, &[x, w])?;
         check.close("dx", &grads[0], &expected("grad_x")?, GRADIENT)?;
         check.close("dw", &grads[1], &expected("grad_w")?, GRADIENT)
     })

@@ -10,7 +10,7 @@ use crate::ops::conv2d_resample::Resample;
 use crate::ops::rng::{Rng, Stream};
 use crate::ops::upfirdn2d::{Axis, Filter, Upfirdn2d};
 use crate::ops::{
-    add_noise, bias_act, channel_scale, conv2d, conv2d_resample, modulated_conv2d, normals,
+    Traced, add_noise, bias_act, channel_scale, conv2d, conv2d_resample, modulated_conv2d, normals,
     upfirdn2d,
 };
 
@@ -31,7 +31,7 @@ fn case(
     part: Part,
     name: &'static str,
     args: Vec<Tensor>,
-    op: impl Fn(&[Tensor]) -> Result<Tensor> + Sync + 'static,
+    op: impl Fn(&[Traced]) -> Result<Traced> + Sync + 'static,
 ) -> Case {
     Case { name, part, num_narrow: args.len(), args, op: Box::new(op) }
 }
@@ -40,7 +40,7 @@ fn case(
 fn layer(
     name: &'static str,
     args: Vec<Tensor>,
-    op: impl Fn(&[Tensor]) -> Result<Tensor> + Sync + 'static,
+    op: impl Fn(&[Traced]) -> Result<Traced> + Sync + 'static,
 ) -> Case {
     Case { num_narrow: 1, ..case(Part::Convolutions, name, args, op) }
 }
@@ -101,9 +101,9 @@ fn elementwise(draws: &mut Draws) -> Result<Vec<Case>> {
     let shared = vec![draws.normals(&big()[..])?, draws.normals(())?];
     let noise = draws.normals((3, 1, 33, 40))?;
     let one = draws.normals((1, 1, 33, 40))?;
-    let like = |noise: &Tensor, x: &Tensor| noise.to_dtype(x.dtype())?.to_device(x.device());
+    let like = |noise: &Tensor, x: &Traced| noise.to_dtype(x.dtype())?.to_device(x.device());
     let steps = vec![draws.normals(1000)?, draws.normals(1000)?, draws.normals(1000)?];
-    let act = |a: &[Tensor], act, clamp| bias_act(&a[0], Some(&a[1]), act, 1.4, clamp);
+    let act = |a: &[Traced], act, clamp| bias_act(&a[0], Some(&a[1]), act, 1.4, clamp);
     Ok(vec![
         case(part, "bias_act, leaky ReLU", lrelu, move |a| act(a, Activation::LRELU, None)),
         case(part, "bias_act, clamped", clamped, move |a| act(a, Activation::LRELU, Some(0.8))),
@@ -117,23 +117,25 @@ fn elementwise(draws: &mut Draws) -> Result<Vec<Case>> {
         }),
         case(part, "draws of N(0, 1)", vec![Tensor::zeros(1001, DType::F64, &Device::Cpu)?], |a| {
             let rng = Rng::new(7, Stream::LayerNoise, 1 << 40 | 3);
-            normals(&rng, 5, a[0].shape(), (a[0].dtype(), a[0].device()))
+            let draws = normals(&rng, 5, a[0].shape(), (a[0].dtype(), a[0].device()))?;
+            Ok(Traced::constant(&draws))
         }),
         case(Part::Optimizer, "adam with average", steps, adam_steps),
     ])
 }
 
 /// Three steps along a gradient and its halves: parameters and their average, one after the other.
-fn adam_steps(args: &[Tensor]) -> Result<Tensor> {
-    let var = |x: &Tensor| Var::from_tensor(&x.detach().copy()?);
+fn adam_steps(args: &[Traced]) -> Result<Traced> {
+    let var = |x: &Traced| Var::from_tensor(&x.value().copy()?);
     let (param, ema) = (var(&args[0])?, [var(&args[2])?]);
     let config = AdamConfig { lr: 0.1, beta1: 0.5, beta2: 0.9, eps: 1e-8 };
     let mut adam = Adam::new(vec![param.clone()], config)?;
     for step in 0..3 {
-        let grad = (args[1].detach() * 0.5f64.powi(step))?;
+        let grad = (args[1].value() * 0.5f64.powi(step))?;
         adam.step(&[grad], Some((&ema, 0.9)))?;
     }
-    Tensor::cat(&[param.as_detached_tensor(), ema[0].as_detached_tensor()], 0)
+    let both = [param.as_detached_tensor(), ema[0].as_detached_tensor()];
+    Ok(Traced::constant(&Tensor::cat(&both, 0)?))
 }
 
 fn layers(draws: &mut Draws) -> Result<Vec<Case>> {
@@ -145,7 +147,7 @@ fn layers(draws: &mut Draws) -> Result<Vec<Case>> {
         (args([3, 12, 9, 10], [14, 12, 3, 3])?, args([2, 12, 8, 8], [10, 12, 3, 3])?);
     let (rgb, halved) = (args([3, 16, 8, 8], [3, 16, 1, 1])?, args([2, 9, 16, 16], [7, 9, 3, 3])?);
     let part = Part::Convolutions;
-    let modulated = |a: &[Tensor], up: usize, demodulate: bool| {
+    let modulated = |a: &[Traced], up: usize, demodulate: bool| {
         let filter = Filter::stylegan2();
         let resample = Resample { filter: &filter, up, down: 1 };
         modulated_conv2d(&a[0], &a[1], &a[2], resample, demodulate)
