@@ -9,6 +9,8 @@ pub(super) mod channel_scale;
 pub(super) mod conv2d;
 mod gemm;
 pub(super) mod noise;
+mod sum;
+mod tasks;
 pub(super) mod upfirdn2d;
 
 use candle_core::backend::BackendStorage;
@@ -78,14 +80,6 @@ pub(super) fn contiguous_mut<'a, T>(data: &'a mut [T], layout: &Layout) -> Resul
         Some((start, end)) => Ok(&mut data[start..end]),
         None => bail!("expected a contiguous tensor, got {layout:?}"),
     }
-}
-
-/// Rows of this many elements are worth a task of their own: below, waking a thread takes longer.
-const MIN_TASK: usize = 128 * 1024;
-
-/// How many rows of `len` elements make a task.
-pub(super) fn rows_per_task(len: usize) -> usize {
-    MIN_TASK.div_ceil(len.max(1))
 }
 
 /// Keeps freed memory of big tensors in the process: training frees and allocates the same sizes

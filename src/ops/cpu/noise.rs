@@ -1,9 +1,8 @@
 //! Adding one image of noise to every channel, and its adjoint.
 
-use rayon::prelude::*;
-
-use super::bias_act::pairwise_sum;
-use super::{Element, rows_per_task};
+use super::Element;
+use super::sum;
+use super::tasks::{fill, for_rows};
 
 /// `x [N, C, plane] + strength * noise [N or 1, plane]`; `sizes` is (C, plane).
 pub(in crate::ops) fn add<T: Element>(
@@ -12,18 +11,18 @@ pub(in crate::ops) fn add<T: Element>(
     (channels, plane): (usize, usize),
     strength: T,
 ) -> Vec<T> {
-    let mut y = vec![T::zero(); x.len()];
-    y.par_chunks_mut(plane)
-        .zip(x.par_chunks(plane))
-        .enumerate()
-        .with_min_len(rows_per_task(plane))
-        .for_each(|(row, (y, x))| {
-            let noise = noise_of(noise, row / channels, plane);
-            for (y, (x, noise)) in y.iter_mut().zip(x.iter().zip(noise)) {
-                *y = *x + strength * *noise;
+    fill(
+        x.len() / plane,
+        plane,
+        #[inline(always)]
+        |rows, y| {
+            let x = x[rows.start * plane..].chunks_exact(plane);
+            for (row, x) in rows.zip(x) {
+                let noise = noise_of(noise, row / channels, plane);
+                y.write(plane, x.iter().zip(noise).map(move |(x, noise)| *x + strength * *noise));
             }
-        });
-    y
+        },
+    )
 }
 
 /// `strength * noise`, repeated over C; `sizes` is (N, C, plane).
@@ -32,12 +31,17 @@ pub(in crate::ops) fn spread<T: Element>(
     noise: &[T],
     (n, channels, plane): (usize, usize, usize),
 ) -> Vec<T> {
-    let mut y = vec![T::zero(); n * channels * plane];
-    y.par_chunks_mut(plane).enumerate().with_min_len(rows_per_task(plane)).for_each(|(row, y)| {
-        let noise = noise_of(noise, row / channels, plane);
-        y.iter_mut().zip(noise).for_each(|(y, noise)| *y = strength * *noise);
-    });
-    y
+    fill(
+        n * channels,
+        plane,
+        #[inline(always)]
+        |rows, y| {
+            for row in rows {
+                let noise = noise_of(noise, row / channels, plane);
+                y.write(plane, noise.iter().map(move |noise| strength * *noise));
+            }
+        },
+    )
 }
 
 /// `sum x * noise`; `sizes` is (C, plane).
@@ -46,21 +50,23 @@ pub(in crate::ops) fn dot<T: Element>(
     noise: &[T],
     (channels, plane): (usize, usize),
 ) -> T {
-    let mut rows = vec![T::zero(); x.len() / plane];
-    rows.par_iter_mut()
-        .zip(x.par_chunks(plane))
-        .enumerate()
-        .with_min_len(rows_per_task(plane))
-        .for_each_init(Vec::new, |products, (row, (sum, x))| {
-            let noise = noise_of(noise, row / channels, plane);
-            products.clear();
-            products.extend(x.iter().zip(noise).map(|(x, noise)| *x * *noise));
-            *sum = pairwise_sum(products);
-        });
-    pairwise_sum(&rows)
+    let mut sums = vec![0.0; x.len() / plane];
+    for_rows(
+        &mut sums,
+        plane,
+        #[inline(always)]
+        |first, sums| {
+            let x = x[first * plane..].chunks_exact(plane);
+            for ((row, x), sum) in (first..).zip(x).zip(sums) {
+                *sum = sum::dot(x, noise_of(noise, row / channels, plane));
+            }
+        },
+    );
+    T::from_f64(sums.iter().sum())
 }
 
 /// The noise of image `n`; all images may share one.
+#[inline]
 fn noise_of<T>(noise: &[T], n: usize, plane: usize) -> &[T] {
     if noise.len() == plane { noise } else { &noise[n * plane..][..plane] }
 }

@@ -5,9 +5,10 @@
 //!
 //! Reference: Crochiere and Rabiner 1983, Multirate Digital Signal Processing, chapter 3.
 
-use rayon::prelude::*;
+mod streamed;
 
-use super::{Element, rows_per_task};
+use super::Element;
+use super::tasks::for_rows;
 use crate::ops::upfirdn2d::{Axis, Term};
 
 /// Sizes of `count` planes before and after.
@@ -82,25 +83,38 @@ pub(in crate::ops) fn apply<T: Element>(
     (y_axis, x_axis): (&Axis, &Axis),
     gain: f64,
 ) -> Vec<T> {
-    let Planes { count, h, w, oh, ow } = planes;
     let axes: Vec<_> = terms
         .iter()
         .map(|t| (Polyphase::new(y_axis, &t.column, gain), Polyphase::new(x_axis, &t.row, 1.0)))
         .collect();
+    let streamed = match axes.as_slice() {
+        [(column, row)] => streamed::apply(x, planes, (column, row)),
+        _ => None,
+    };
+    streamed.unwrap_or_else(|| add_terms(x, planes, &axes))
+}
+
+/// As [`apply`], for any (column, row) of each term.
+fn add_terms<T: Element>(
+    x: &[T],
+    Planes { count, h, w, oh, ow }: Planes,
+    axes: &[(Polyphase<T>, Polyphase<T>)],
+) -> Vec<T> {
     let mut y = vec![T::zero(); count * oh * ow];
-    y.par_chunks_mut(oh * ow)
-        .zip(x.par_chunks(h * w))
-        .with_min_len(rows_per_task(oh * ow))
-        .for_each_init(Vec::new, |rows, (y, x)| {
-            for (column, row) in &axes {
+    let mut outputs: Vec<&mut [T]> = y.chunks_exact_mut(oh * ow).collect();
+    for_rows(&mut outputs, oh * ow, |first, outputs| {
+        let mut rows = Vec::new();
+        for (x, y) in x[first * h * w..].chunks_exact(h * w).zip(outputs) {
+            for (column, row) in axes {
                 rows.clear();
                 rows.resize(h * ow, T::zero());
                 for (x, out) in x.chunks_exact(w).zip(rows.chunks_exact_mut(ow)) {
                     filter_row(x, out, row);
                 }
-                filter_columns(rows, y, column, (h, oh, ow));
+                filter_columns(&rows, y, column, (h, oh, ow));
             }
-        });
+        }
+    });
     y
 }
 
@@ -136,3 +150,6 @@ fn filter_columns<T: Element>(
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
+
+#[cfg(test)]
+mod tests;
