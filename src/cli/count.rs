@@ -43,7 +43,7 @@ fn rows(cost: &StepCost) -> Vec<(&'static str, Account)> {
 
 /// Implied seconds: what memory and arithmetic take side by side, and one launch after the other.
 fn seconds(account: &Account) -> [[f64; 2]; 3] {
-    GPUS.map(|(_, gpu)| [account.total().seconds(&gpu), account.serial_seconds(&gpu)])
+    GPUS.map(|(_, gpu)| [account.total().seconds_on(&gpu), account.serial_seconds(&gpu)])
 }
 
 /// The mean step's terms by op, the largest of [`GPUS`]' second first; convolutions as one.
@@ -84,7 +84,7 @@ fn print(
         "", "launches", "copies", "GB", "TFLOP", "f32", "TF32", "16-bit"
     )?;
     let line = |out: &mut dyn Write, name: &str, tally: &Tally, ms: [String; 3]| {
-        let Tally { launches, copies, bytes, flop } = tally;
+        let Tally { launches, copies, bytes, flop, .. } = tally;
         let (gb, tflop) = (bytes / 1e9, flop / 1e12);
         let [f32, tf32, half] = ms;
         writeln!(
@@ -118,7 +118,7 @@ fn print(
 
 fn print_json(mut out: impl Write, cost: &StepCost, published: Option<f64>) -> io::Result<()> {
     let tally = |tally: &Tally| {
-        let Tally { launches, copies, bytes, flop } = tally;
+        let Tally { launches, copies, bytes, flop, .. } = tally;
         json!({"launches": launches, "copies": copies, "bytes": bytes, "flop": flop})
     };
     let row = |(name, account): (&'static str, Account)| {

@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tracing::info;
 
-use super::{UsageError, choice, count, device_choice};
+use super::{UsageError, choice, count, device_choice, profile};
 use crate::job::memory::peak_and_current_bytes;
 use crate::job::params::Params;
 use crate::model::Precision;
@@ -56,6 +56,9 @@ pub(super) struct EstimateArgs {
     /// (at 256 px in two minutes and 10 GB).
     #[arg(long, conflicts_with_all = ["device", "precision", "cycles"])]
     count: bool,
+    /// Measures each op of the four phases, and how far it is from what the machine could do.
+    #[arg(long, conflicts_with_all = ["cycles", "count"])]
+    profile: bool,
     /// Prints one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -138,6 +141,9 @@ fn measure(args: &EstimateArgs) -> Result<()> {
         Tensor::from_vec(rng.normals(batch * 3 * res * res), (batch, 3, res, res), device)?;
     let images = (images.to_dtype(DType::F32)? * 0.5)?;
     warm_up(&trainer, &images)?;
+    if args.profile {
+        return profile::run(&mut trainer, &images, gemm_gflops, args.json);
+    }
     let measured = match args.cycles {
         Some(cycles) => whole_cycles(&mut trainer, &images, cycles.max(1))?,
         None => one_of_each(&mut trainer, &images)?,
@@ -185,7 +191,7 @@ fn report(
 }
 
 /// A step's random inputs.
-fn rounds(trainer: &Trainer, images: &Tensor) -> Result<Vec<Round>> {
+pub(super) fn rounds(trainer: &Trainer, images: &Tensor) -> Result<Vec<Round>> {
     Ok(trainer.draw(&Reals { img: images.clone(), c: None }, None)?)
 }
 

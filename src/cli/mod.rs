@@ -8,6 +8,7 @@ mod demo_set;
 mod doctor;
 mod estimate;
 mod generate;
+mod profile;
 mod train;
 
 use std::path::PathBuf;

@@ -15,7 +15,7 @@ use candle_core::{
 };
 
 use super::cpu::{Element, adam as kernel, contiguous, contiguous_mut};
-use super::cuda;
+use super::{cost, cuda};
 
 /// Constants of the optimizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,7 +100,7 @@ impl Adam {
             if param.shape() != grad.shape() {
                 bail!("adam: expected a gradient {:?}, got {:?}", param.shape(), grad.shape());
             }
-            param.inplace_op2(&grad.contiguous()?, &step)?;
+            cost::clock("adam", || param.inplace_op2(&grad.contiguous()?, &step))?;
         }
         Ok(())
     }

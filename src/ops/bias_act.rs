@@ -14,7 +14,7 @@ use candle_core::{
 use super::channel_sum::{self, Sums};
 use super::cpu::{bias_act as kernel, run};
 use super::traced::Traced;
-use super::{cancel, cuda};
+use super::{cancel, cost, cuda};
 
 /// Activation functions, each with the gain that keeps the variance of its input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -133,7 +133,7 @@ pub fn bias_act(
 }
 
 fn fused(x: &Traced, b: &Traced, act: BiasAct) -> Result<Traced> {
-    let y = x.value().contiguous()?.apply_op2_no_bwd(b.value(), &act)?;
+    let y = cost::clock("bias_act", || x.value().contiguous()?.apply_op2_no_bwd(b.value(), &act))?;
     let kept_y = y.clone();
     Ok(Traced::derived(y, [x, b], move |dy, wanted| {
         let is_bias_wanted = wanted.is(1);
@@ -147,7 +147,7 @@ fn fused(x: &Traced, b: &Traced, act: BiasAct) -> Result<Traced> {
 /// `dx` from `dy`, linear in it; the sums of `dx` over each channel are left in `sums`.
 fn backward(dy: &Traced, y: &Tensor, act: BiasAct, sums: Option<Sums>) -> Result<Traced> {
     let op = BiasActGrad { act, sums };
-    let dx = dy.value().contiguous()?.apply_op2_no_bwd(y, &op)?;
+    let dx = cost::clock("bias_act_grad", || dy.value().contiguous()?.apply_op2_no_bwd(y, &op))?;
     let y = y.clone();
     Ok(Traced::derived(dx, [dy], move |ddx, _| Ok([Some(backward(ddx, &y, act, None)?)])))
 }

@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, bai
 
 use super::cpu::{channel_scale as kernel, run};
 use super::traced::Traced;
-use super::{cancel, cuda};
+use super::{cancel, cost, cuda};
 
 /// `x [N, C, H, W] * s [N, C]`, the same factor for every pixel of a plane.
 ///
@@ -25,7 +25,9 @@ pub fn channel_scale(x: &Traced, s: &Traced) -> Result<Traced> {
     if !cuda::has_kernels(x.device()) {
         return x.broadcast_mul(&s.reshape((n, c, 1, 1))?);
     }
-    let y = x.value().contiguous()?.apply_op2_no_bwd(&s.value().contiguous()?, &Scale)?;
+    let y = cost::clock("channel_scale", || {
+        x.value().contiguous()?.apply_op2_no_bwd(&s.value().contiguous()?, &Scale)
+    })?;
     let (kept_x, kept_s) = (x.kept_for(s), s.kept_for(x));
     Ok(Traced::derived(y, [x, s], move |dy, wanted| {
         let dx = wanted.of(0, || channel_scale(dy, kept_s.get()?))?;
@@ -38,7 +40,9 @@ fn channel_dot(a: &Traced, b: &Traced) -> Result<Traced> {
     if !cuda::has_kernels(a.device()) {
         return (a * b)?.sum((2, 3));
     }
-    let y = a.value().contiguous()?.apply_op2_no_bwd(&b.value().contiguous()?, &Dot)?;
+    let y = cost::clock("channel_dot", || {
+        a.value().contiguous()?.apply_op2_no_bwd(&b.value().contiguous()?, &Dot)
+    })?;
     let (kept_a, kept_b) = (a.kept_for(b), b.kept_for(a));
     Ok(Traced::derived(y, [a, b], move |dy, wanted| {
         let da = wanted.of(0, || channel_scale(kept_b.get()?, dy))?;

@@ -122,7 +122,9 @@ fn apply(a: &Traced, b: &Traced, op: Conv2d) -> Result<Traced> {
     if !cuda::has_convolutions(a.device()) || op.is_better_as_product(a) {
         return op.reference(a, b);
     }
-    let y = a.value().contiguous()?.apply_op2_no_bwd(&b.value().contiguous()?, &op)?;
+    let y = cost::clock_convolution(op.name(), &op.geometry, || {
+        a.value().contiguous()?.apply_op2_no_bwd(&b.value().contiguous()?, &op)
+    })?;
     let (kept_a, kept_b) = (a.kept_for(b), b.kept_for(a));
     Ok(Traced::derived(y, [a, b], move |dy, wanted| {
         let of_a = |kind| wanted.of(0, || apply(dy, kept_b.get()?, op.member(kind)));

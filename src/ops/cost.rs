@@ -9,10 +9,13 @@
 //! each result as read once and written once (a sum reads more), matrix products as `matmul`. What
 //! is done outside of traced tensors, a few numbers per step, is not.
 //!
+//! The same names serve to measure: [`clocked`] lets ops compute, and notes what each takes.
+//!
 //! Not here: which phases a step has (`train`), how long a launch really takes (`estimate`).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use candle_core::{Result, Tensor};
 
@@ -30,6 +33,8 @@ pub struct Tally {
     pub bytes: f64,
     /// Additions and multiplications.
     pub flop: f64,
+    /// What it took, where that was measured instead ([`clocked`]).
+    pub seconds: f64,
 }
 
 impl Tally {
@@ -39,10 +44,11 @@ impl Tally {
         self.copies += other.copies * times;
         self.bytes += other.bytes * times;
         self.flop += other.flop * times;
+        self.seconds += other.seconds * times;
     }
 
     /// Seconds on `gpu`, if memory and arithmetic wait for each other's end only.
-    pub fn seconds(&self, gpu: &Gpu) -> f64 {
+    pub fn seconds_on(&self, gpu: &Gpu) -> f64 {
         let bytes = self.bytes * gpu.share_of_bytes / gpu.bytes_per_s;
         bytes.max(self.flop / gpu.flop_per_s) + self.launches * gpu.s_per_launch
     }
@@ -93,12 +99,20 @@ impl Account {
 
     /// Seconds on `gpu` if each entry waits for the end of the one before, as on one stream.
     pub fn serial_seconds(&self, gpu: &Gpu) -> f64 {
-        self.entries.values().map(|tally| tally.seconds(gpu)).sum()
+        self.entries.values().map(|tally| tally.seconds_on(gpu)).sum()
     }
 }
 
+/// An open account and what is noted in it.
+struct Book {
+    account: Account,
+    /// Ops compute, and their seconds are noted; else they compute nothing, and what they would
+    /// ask of a GPU is noted.
+    is_clock: bool,
+}
+
 thread_local! {
-    static ACCOUNT: RefCell<Option<Account>> = const { RefCell::new(None) };
+    static BOOK: RefCell<Option<Book>> = const { RefCell::new(None) };
 }
 
 /// Runs `work` with ops that note what they would do, and gives their account.
@@ -106,22 +120,50 @@ thread_local! {
 /// # Errors
 /// Fails if `work` does.
 pub fn counted<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Account)> {
-    let outer = ACCOUNT.replace(Some(Account::default()));
-    let result = work();
-    let account = ACCOUNT.replace(outer).unwrap_or_default();
-    Ok((result?, account))
+    in_book(false, work)
 }
 
-/// Whether an account is open on this thread.
+/// Runs `work`, and gives the seconds of its ops by name, under [`Tally::seconds`].
+///
+/// # Errors
+/// Fails if `work` does.
+pub fn clocked<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Account)> {
+    in_book(true, work)
+}
+
+fn in_book<T>(is_clock: bool, work: impl FnOnce() -> Result<T>) -> Result<(T, Account)> {
+    let outer = BOOK.replace(Some(Book { account: Account::default(), is_clock }));
+    let result = work();
+    let book = BOOK.replace(outer);
+    Ok((result?, book.map_or_else(Account::default, |book| book.account)))
+}
+
+/// Whether this thread's ops are counted instead of computed.
 pub(super) fn is_on() -> bool {
-    ACCOUNT.with_borrow(Option::is_some)
+    BOOK.with_borrow(|book| book.as_ref().is_some_and(|book| !book.is_clock))
+}
+
+fn is_clock() -> bool {
+    BOOK.with_borrow(|book| book.as_ref().is_some_and(|book| book.is_clock))
 }
 
 fn note(name: &str, tally: &Tally) {
-    ACCOUNT.with_borrow_mut(|account| {
-        let Some(account) = account else { return };
+    BOOK.with_borrow_mut(|book| {
+        let Some(Book { account, .. }) = book else { return };
         account.entries.entry(name.to_owned()).or_default().add(tally, 1.0);
     });
+}
+
+/// Does `work`, one op; where seconds are noted, they are this name's. Names are those of the
+/// launches that are counted.
+pub(super) fn clock<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    if !is_clock() {
+        return work();
+    }
+    let start = Instant::now();
+    let result = work();
+    note(name, &Tally { seconds: start.elapsed().as_secs_f64(), ..Tally::default() });
+    result
 }
 
 /// Notes a transfer between processor and GPU.
@@ -129,10 +171,18 @@ pub fn copied() {
     note("copy", &Tally { copies: 1.0, ..Tally::default() });
 }
 
-/// Notes a result of candle's that is no view.
-pub(super) fn by_candle(y: &Tensor) {
-    let bytes = 2 * y.elem_count() * y.dtype().size_in_bytes();
-    note("candle: op", &Tally { launches: 1.0, bytes: bytes as f64, ..Tally::default() });
+/// One of candle's ops whose result is no view; noted.
+///
+/// # Errors
+/// Fails as `work` does.
+pub(super) fn by_candle(work: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    let name = "candle: op";
+    let y = clock(name, work)?;
+    if is_on() {
+        let bytes = (2 * y.elem_count() * y.dtype().size_in_bytes()) as f64;
+        note(name, &Tally { launches: 1.0, bytes, ..Tally::default() });
+    }
+    Ok(y)
 }
 
 /// `a [.., N, K]` times `b [.., K, M]`, as candle does it; noted.
@@ -140,19 +190,30 @@ pub(super) fn by_candle(y: &Tensor) {
 /// # Errors
 /// Fails as candle does.
 pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let y = a.matmul(b)?;
+    let name = "matmul";
+    let y = clock(name, || a.matmul(b))?;
     if is_on() {
         let bytes = (a.elem_count() + b.elem_count() + y.elem_count()) * a.dtype().size_in_bytes();
         let flop = 2 * y.elem_count() * a.dim(a.rank() - 1)?;
         let (bytes, flop) = (bytes as f64, flop as f64);
-        note("matmul", &Tally { launches: 1.0, bytes, flop, ..Tally::default() });
+        note(name, &Tally { launches: 1.0, bytes, flop, ..Tally::default() });
     }
     Ok(y)
 }
 
+/// Does one of the three convolutions, as [`clock`].
+pub(super) fn clock_convolution<T>(kind: &str, g: &Geometry, work: impl FnOnce() -> T) -> T {
+    if is_clock() { clock(&name_of(kind, g), work) } else { work() }
+}
+
+fn name_of(kind: &str, g: &Geometry) -> String {
+    let Geometry { c, h, w, o, kh, kw, stride, .. } = g;
+    format!("{kind} {c} x {h}x{w} to {o}, {kh}x{kw} / {stride}")
+}
+
 /// Notes one of the three convolutions; gives zeros in place of its result.
 pub(super) fn convolution<T: Element>(
-    name: &str,
+    kind: &str,
     g: &Geometry,
     (a, b, c, d): (usize, usize, usize, usize),
 ) -> Vec<T> {
@@ -165,8 +226,7 @@ pub(super) fn convolution<T: Element>(
         flop: 2.0 * (g.n * weights * oh * ow) as f64,
         ..Tally::default()
     };
-    let Geometry { c: channels, h, w, o, kh, kw, stride, .. } = g;
-    note(&format!("{name} {channels} x {h}x{w} to {o}, {kh}x{kw} / {stride}"), &tally);
+    note(&name_of(kind, g), &tally);
     vec![T::ZERO; a * b * c * d]
 }
 
@@ -208,7 +268,7 @@ mod tests {
 
     fn tally(launches: usize, bytes: usize, flop: usize) -> Tally {
         let (launches, bytes, flop) = (launches as f64, bytes as f64, flop as f64);
-        Tally { launches, copies: 0.0, bytes, flop }
+        Tally { launches, bytes, flop, ..Tally::default() }
     }
 
     /// Forward and both gradients: the same products, and the same three tensors in memory.
@@ -266,7 +326,7 @@ mod tests {
     fn time_is_that_of_the_slower_of_memory_and_arithmetic() {
         let gpu = Gpu::a100(19.5e12);
         let near = |tally: Tally, seconds: f64| {
-            assert!((tally.seconds(&gpu) / seconds - 1.0).abs() < 1e-12, "{tally:?}");
+            assert!((tally.seconds_on(&gpu) / seconds - 1.0).abs() < 1e-12, "{tally:?}");
         };
         near(tally(0, 3_000_000_000, 0), 2e-3);
         near(tally(2, 3_000_000_000, 39_000_000_000), 4e-3 + 1e-5);

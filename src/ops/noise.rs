@@ -12,7 +12,7 @@ use candle_core::{
 
 use super::cpu::{noise as kernel, run};
 use super::traced::Traced;
-use super::{cancel, cuda};
+use super::{cancel, cost, cuda};
 
 /// `x [N, C, H, W] + strength [] * noise [N or 1, 1, H, W]`.
 ///
@@ -34,7 +34,9 @@ pub fn add_noise(x: &Traced, noise: &Tensor, strength: &Traced) -> Result<Traced
         return reference(x, noise, strength);
     }
     let noise = noise.contiguous()?;
-    let y = x.value().contiguous()?.apply_op3_no_bwd(&noise, strength.value(), &AddNoise)?;
+    let y = cost::clock("add_noise", || {
+        x.value().contiguous()?.apply_op3_no_bwd(&noise, strength.value(), &AddNoise)
+    })?;
     Ok(Traced::derived(y, [x, strength], move |dy, wanted| {
         Ok([wanted.of(0, || Ok(dy.clone()))?, wanted.of(1, || dot(dy, &noise))?])
     }))
@@ -47,14 +49,15 @@ fn reference(x: &Traced, noise: &Tensor, strength: &Traced) -> Result<Traced> {
 
 /// `strength [] * noise`, over batch and channels of `shape`.
 fn spread(strength: &Traced, noise: &Tensor, shape: &Shape) -> Result<Traced> {
-    let y = strength.value().apply_op2_no_bwd(noise, &Spread { shape: shape.clone() })?;
+    let spread = Spread { shape: shape.clone() };
+    let y = cost::clock("add_noise", || strength.value().apply_op2_no_bwd(noise, &spread))?;
     let noise = noise.clone();
     Ok(Traced::derived(y, [strength], move |dy, _| Ok([Some(dot(dy, &noise)?)])))
 }
 
 /// `sum dy * noise`, a scalar.
 fn dot(dy: &Traced, noise: &Tensor) -> Result<Traced> {
-    let y = dy.value().contiguous()?.apply_op2_no_bwd(noise, &Dot)?;
+    let y = cost::clock("noise_dot", || dy.value().contiguous()?.apply_op2_no_bwd(noise, &Dot))?;
     let (shape, noise) = (dy.shape().clone(), noise.clone());
     Ok(Traced::derived(y, [dy], move |d, _| Ok([Some(spread(d, &noise, &shape)?)])))
 }

@@ -9,8 +9,8 @@ use candle_core::{
 };
 
 use super::cpu::{Element, contiguous_mut};
-use super::cuda;
 use super::rng::Rng;
+use super::{cost, cuda};
 
 /// The draws of `rng` for `part` as a tensor of `shape`, row by row.
 ///
@@ -28,7 +28,7 @@ pub fn normals(
         return Tensor::from_vec(draws, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device);
     }
     let draws = Tensor::zeros(shape, dtype, device)?;
-    draws.inplace_op1(&Fill { rng, part })?;
+    cost::clock("normals", || draws.inplace_op1(&Fill { rng, part }))?;
     Ok(draws)
 }
 

@@ -12,7 +12,7 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Ten
 
 use super::cpu::{run, upfirdn2d as kernel};
 use super::traced::Traced;
-use super::{cancel, cuda};
+use super::{cancel, cost, cuda};
 
 /// A FIR filter as a sum of separable ones: term i is the outer product of its column taps and
 /// its row taps. A separable filter has one term, any other one term per row.
@@ -222,7 +222,7 @@ pub fn upfirdn2d(x: &Traced, op: &Upfirdn2d) -> Result<Traced> {
     if !cuda::has_kernels(x.device()) {
         return op.reference(x);
     }
-    let y = x.value().contiguous()?.apply_op1_no_bwd(op)?;
+    let y = cost::clock("upfirdn2d", || x.value().contiguous()?.apply_op1_no_bwd(op))?;
     let adjoint = op.adjoint(h, w);
     Ok(Traced::derived(y, [x], move |dy, _| Ok([Some(upfirdn2d(dy, &adjoint)?)])))
 }

@@ -13,7 +13,7 @@ use super::draws::Round;
 use super::phases::Reals;
 use super::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, StepStats, Trainer};
 use crate::model::Precision;
-use crate::ops::cost::{Account, Tally, counted};
+use crate::ops::cost::{Account, Tally, clocked, counted};
 
 /// The parts of a step, in the order of [`StepCost`]: random inputs, then the phases.
 pub const PARTS: [&str; 5] = ["draws", "Gmain", "Greg", "Dmain", "Dreg"];
@@ -76,15 +76,32 @@ fn count(config: &TrainConfig, batch: usize) -> Result<StepCost> {
     Ok(StepCost { batch, parts: [draws, g_main, g_reg, d_main, d_reg] })
 }
 
+/// Opens an account, does something, and gives the account.
+type Accountant = fn(&mut dyn FnMut() -> Result<()>) -> Result<Account>;
+
 impl Trainer {
     /// The accounts of the four phases over `rounds`. The step does not happen.
     fn count(&mut self, rounds: &[Round]) -> Result<[Account; 4]> {
+        self.accounts(rounds, |work| Ok(counted(work)?.1))
+    }
+
+    /// The seconds of the four phases' ops over `rounds`; all four are run.
+    ///
+    /// # Errors
+    /// Fails if an op does, or is cancelled.
+    pub fn clock(&mut self, rounds: &[Round]) -> Result<StepCost> {
+        let [g_main, g_reg, d_main, d_reg] = self.accounts(rounds, |work| Ok(clocked(work)?.1))?;
+        let parts = [Account::default(), g_main, g_reg, d_main, d_reg];
+        Ok(StepCost { batch: self.config().batch, parts })
+    }
+
+    fn accounts(&mut self, rounds: &[Round], account_of: Accountant) -> Result<[Account; 4]> {
         let mut stats = StepStats::default();
         self.pending_ema = Some(0.0); // as after every step but the first
-        let g_main = counted(|| self.g_main(rounds, &mut stats))?.1;
-        let g_reg = counted(|| self.g_reg(rounds, &mut stats))?.1;
-        let d_main = counted(|| self.d_main(rounds, &mut stats))?.1;
-        let d_reg = counted(|| self.d_reg(rounds, &mut stats))?.1;
+        let g_main = account_of(&mut || self.g_main(rounds, &mut stats))?;
+        let g_reg = account_of(&mut || self.g_reg(rounds, &mut stats))?;
+        let d_main = account_of(&mut || self.d_main(rounds, &mut stats))?;
+        let d_reg = account_of(&mut || self.d_reg(rounds, &mut stats))?;
         Ok([g_main, g_reg, d_main, d_reg])
     }
 }

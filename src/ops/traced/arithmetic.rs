@@ -6,13 +6,7 @@ use candle_core::shape::Dims;
 use candle_core::{Result, Tensor};
 
 use super::Traced;
-use crate::ops::cost;
-
-/// A result of candle's that is no view.
-fn computed(value: Tensor) -> Tensor {
-    cost::by_candle(&value);
-    value
-}
+use crate::ops::cost::{self, by_candle};
 
 /// A matrix that is repeated over a batch, written out: candle 0.11 multiplies a transposed one by
 /// such a view wrongly.
@@ -27,7 +21,7 @@ impl Traced {
     /// # Errors
     /// Fails if candle does, as all ops here.
     pub fn affine(&self, mul: f64, add: f64) -> Result<Self> {
-        let y = computed(self.value.affine(mul, add)?);
+        let y = by_candle(|| self.value.affine(mul, add))?;
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.affine(mul, 0.0)?)])))
     }
 
@@ -44,7 +38,7 @@ impl Traced {
     /// # Errors
     /// As [`Traced::affine`].
     pub fn plus(&self, other: &Self) -> Result<Self> {
-        let y = computed((&self.value + &other.value)?);
+        let y = by_candle(|| &self.value + &other.value)?;
         Ok(Self::derived(y, [self, other], |dy, wanted| {
             Ok([wanted.of(0, || Ok(dy.clone()))?, wanted.of(1, || Ok(dy.clone()))?])
         }))
@@ -55,7 +49,7 @@ impl Traced {
     /// # Errors
     /// As [`Traced::affine`].
     pub fn minus(&self, other: &Self) -> Result<Self> {
-        let y = computed((&self.value - &other.value)?);
+        let y = by_candle(|| &self.value - &other.value)?;
         Ok(Self::derived(y, [self, other], |dy, wanted| {
             Ok([wanted.of(0, || Ok(dy.clone()))?, wanted.of(1, || dy.neg())?])
         }))
@@ -66,7 +60,7 @@ impl Traced {
     /// # Errors
     /// As [`Traced::affine`].
     pub fn times(&self, other: &Self) -> Result<Self> {
-        let y = computed((&self.value * &other.value)?);
+        let y = by_candle(|| &self.value * &other.value)?;
         let (a, b) = (self.kept_for(other), other.kept_for(self));
         Ok(Self::derived(y, [self, other], move |dy, wanted| {
             Ok([wanted.of(0, || dy.times(b.get()?))?, wanted.of(1, || dy.times(a.get()?))?])
@@ -79,7 +73,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn recip(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(computed(self.value.recip()?), [self], move |dy, _| {
+        Ok(Self::derived(by_candle(|| self.value.recip())?, [self], move |dy, _| {
             Ok([Some((dy * x.recip()?.sqr()?)?.neg()?)])
         }))
     }
@@ -90,7 +84,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn sqr(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(computed(self.value.sqr()?), [self], move |dy, _| {
+        Ok(Self::derived(by_candle(|| self.value.sqr())?, [self], move |dy, _| {
             Ok([Some((dy * &x)?.affine(2.0, 0.0)?)])
         }))
     }
@@ -101,7 +95,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn sqrt(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(computed(self.value.sqrt()?), [self], move |dy, _| {
+        Ok(Self::derived(by_candle(|| self.value.sqrt())?, [self], move |dy, _| {
             Ok([Some((dy * x.sqrt()?.recip()?)?.affine(0.5, 0.0)?)])
         }))
     }
@@ -112,7 +106,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn exp(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(computed(self.value.exp()?), [self], move |dy, _| {
+        Ok(Self::derived(by_candle(|| self.value.exp())?, [self], move |dy, _| {
             Ok([Some((dy * x.exp()?)?)])
         }))
     }
@@ -123,7 +117,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn log(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(computed(self.value.log()?), [self], move |dy, _| {
+        Ok(Self::derived(by_candle(|| self.value.log())?, [self], move |dy, _| {
             Ok([Some((dy * x.recip()?)?)])
         }))
     }
@@ -134,7 +128,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn tanh(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(computed(self.value.tanh()?), [self], move |dy, _| {
+        Ok(Self::derived(by_candle(|| self.value.tanh())?, [self], move |dy, _| {
             let slope = x.tanh()?.sqr()?.affine(-1.0, 1.0)?;
             Ok([Some((dy * slope)?)])
         }))
@@ -159,7 +153,7 @@ impl Traced {
 
     /// `self` where `mask`, else `other`.
     fn select(&self, mask: &Tensor, other: &Self) -> Result<Self> {
-        let y = computed(mask.where_cond(&self.value, &other.value)?);
+        let y = by_candle(|| mask.where_cond(&self.value, &other.value))?;
         let mask = mask.clone();
         Ok(Self::derived(y, [self, other], move |dy, wanted| {
             let zeros = Self::constant(&dy.value.zeros_like()?);
@@ -174,7 +168,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn sum_keepdim(&self, dims: impl Dims) -> Result<Self> {
         let shape = self.shape().clone();
-        Ok(Self::derived(computed(self.value.sum_keepdim(dims)?), [self], move |dy, _| {
+        Ok(Self::derived(by_candle(|| self.value.sum_keepdim(dims))?, [self], move |dy, _| {
             Ok([Some(dy.broadcast_as(&shape)?)])
         }))
     }
@@ -196,7 +190,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn sum_all(&self) -> Result<Self> {
         let shape = self.shape().clone();
-        Ok(Self::derived(computed(self.value.sum_all()?), [self], move |dy, _| {
+        Ok(Self::derived(by_candle(|| self.value.sum_all())?, [self], move |dy, _| {
             Ok([Some(dy.broadcast_as(&shape)?)])
         }))
     }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::Traced;
-use crate::ops::cost;
+use crate::ops::cost::by_candle;
 
 impl Traced {
     /// The same elements, row by row, in another shape.
@@ -158,10 +158,7 @@ impl Traced {
     /// As [`Traced::reshape`].
     pub fn pad_with_zeros(&self, dim: usize, before: usize, after: usize) -> Result<Self> {
         let len = self.dim(dim)?;
-        let y = self.value.pad_with_zeros(dim, before, after)?;
-        if before + after > 0 {
-            cost::by_candle(&y);
-        }
+        let y = by_candle(|| self.value.pad_with_zeros(dim, before, after))?;
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.narrow(dim, before, len)?)])))
     }
 
@@ -171,8 +168,7 @@ impl Traced {
     /// As [`Traced::reshape`].
     pub fn cat(parts: &[Self], dim: usize) -> Result<Self> {
         let values: Vec<&Tensor> = parts.iter().map(|part| &part.value).collect();
-        let y = Tensor::cat(&values, dim)?;
-        cost::by_candle(&y);
+        let y = by_candle(|| Tensor::cat(&values, dim))?;
         let lens = parts.iter().map(|part| part.dim(dim)).collect::<Result<Vec<_>>>()?;
         let inputs: Vec<&Self> = parts.iter().collect();
         Ok(Self::derived_of_many(y, &inputs, move |dy, wanted| {
@@ -200,8 +196,7 @@ impl Traced {
     /// As [`Traced::reshape`].
     pub fn index_select(&self, idx: &Tensor, dim: usize) -> Result<Self> {
         let (len, entries) = (self.dim(dim)?, idx.clone());
-        let y = self.value.contiguous()?.index_select(idx, dim)?;
-        cost::by_candle(&y);
+        let y = by_candle(|| self.value.contiguous()?.index_select(idx, dim))?;
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.index_add(&entries, dim, len)?)])))
     }
 
@@ -211,8 +206,7 @@ impl Traced {
         let mut shape = self.dims().to_vec();
         shape[dim] = len;
         let zeros = Tensor::zeros(shape, self.dtype(), self.device())?;
-        let y = zeros.index_add(idx, &self.value.contiguous()?, dim)?;
-        cost::by_candle(&y);
+        let y = by_candle(|| zeros.index_add(idx, &self.value.contiguous()?, dim))?;
         let idx = idx.clone();
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.index_select(&idx, dim)?)])))
     }
@@ -226,8 +220,7 @@ impl Traced {
         if dtype == before {
             return Ok(self.clone());
         }
-        let y = self.value.to_dtype(dtype)?;
-        cost::by_candle(&y);
+        let y = by_candle(|| self.value.to_dtype(dtype))?;
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.to_dtype(before)?)])))
     }
 
@@ -239,8 +232,7 @@ impl Traced {
         if self.value.is_contiguous() {
             return Ok(self.clone());
         }
-        let y = self.value.contiguous()?;
-        cost::by_candle(&y);
-        Ok(Self { value: y, origin: self.origin.clone() })
+        let value = by_candle(|| self.value.contiguous())?;
+        Ok(Self { value, origin: self.origin.clone() })
     }
 }
