@@ -51,8 +51,9 @@ fn main() -> ExitCode {
 /// would end up in a public log.
 #[expect(unsafe_code, reason = "set_var, while there is one thread only")]
 fn set_variables(threads: Option<usize>) {
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.unwrap_or(available).clamp(1, MAX_THREADS);
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    let default = allowed.min(num_cpus::get_physical()); // two threads of one core share its units
+    let threads = threads.unwrap_or(default).clamp(1, MAX_THREADS);
     // SAFETY: nothing has started a thread yet; reading the command line does not.
     unsafe {
         std::env::set_var("RAYON_NUM_THREADS", threads.to_string());

@@ -37,7 +37,7 @@ pub struct Cli {
     /// Root of the job's folders, in place of /data.
     #[arg(long, value_name = "DIR", default_value = "/data")]
     root: PathBuf,
-    /// Threads [default: as many as the machine or container allows].
+    /// Threads [default: the cores that the machine or container allows].
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
     /// What to do at home.

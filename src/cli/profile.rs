@@ -143,7 +143,7 @@ mod tests {
         let (a, b) = ("conv2d 3 x 8x8 to 5, 3x3 / 1", "conv2d 5 x 4x4 to 6, 3x3 / 1");
         let clocked =
             account(&[(a, seconds(0.25)), (b, seconds(0.25)), ("bias_act", seconds(1.0))]);
-        let work = |flop: f64, bytes: f64| Tally { flop, bytes, ..Tally::default() };
+        let work = |flop: f64, bytes: f64| Tally { bytes, flop, ..Tally::default() };
         let counted = account(&[(a, work(1e9, 8.0)), (b, work(2e9, 8.0)), ("sum", work(1.0, 1.0))]);
         let rows = rows(&clocked, &counted);
         let names: Vec<_> = rows.iter().map(|(name, _)| name.as_str()).collect();

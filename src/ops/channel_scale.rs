@@ -35,6 +35,17 @@ pub fn channel_scale(x: &Traced, s: &Traced) -> Result<Traced> {
     }))
 }
 
+/// Sums of squares over H and W, `[N, C]`, for `x [N, C, H, W]`: twice one argument of
+/// [`channel_dot`], and differentiated as such in one pass.
+///
+/// # Errors
+/// Fails if `x` has no four dimensions.
+pub(super) fn channel_energy(x: &Traced) -> Result<Traced> {
+    let energy = channel_dot(&x.detach(), &x.detach())?.value().clone();
+    let kept_x = x.clone();
+    Ok(Traced::derived(energy, [x], move |dy, _| Ok([Some(channel_scale(&kept_x, &(dy * 2.0)?)?)])))
+}
+
 /// `sum over H, W of a * b`, `[N, C]`, for `a` and `b` `[N, C, H, W]`.
 fn channel_dot(a: &Traced, b: &Traced) -> Result<Traced> {
     if !cuda::has_kernels(a.device()) {
@@ -137,7 +148,8 @@ mod tests {
         let args = [draws.normals((3, 2, 5, 4))?, draws.normals((3, 2))?];
         finite_differences("channel_scale", &args, &|a| channel_scale(&a[0], &a[1]))?;
         let args = [draws.normals((3, 2, 5, 4))?, draws.normals((3, 2, 5, 4))?];
-        finite_differences("channel_dot", &args, &|a| channel_dot(&a[0], &a[1]))
+        finite_differences("channel_dot", &args, &|a| channel_dot(&a[0], &a[1]))?;
+        finite_differences("channel_energy", &args[..1], &|a| channel_energy(&a[0]))
     }
 
     #[test]
@@ -151,6 +163,8 @@ mod tests {
             })?;
             let args = [draws.normals((n, c, h, w))?, draws.normals((n, c, h, w))?];
             same("dot", &args, &|a| channel_dot(&a[0], &a[1]), &|a| (&a[0] * &a[1])?.sum((2, 3)))?;
+            let energy = |a: &[Traced]| channel_energy(&a[0]);
+            same("energy", &args[..1], &energy, &|a| a[0].sqr()?.sum((2, 3)))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! place of doing it, so what is counted is what would be launched; convolutions are noted as one
 //! call each. Results are zeros of the right shape: only shapes decide what runs.
 //!
-//! Candle's own ops run, and are noted by [`super::Traced`] where it calls them: as `candle: op`,
+//! Candle's own ops run, and are noted by [`super::Traced`] where it calls them: as `candle: ..`,
 //! each result as read once and written once (a sum reads more), matrix products as `matmul`. What
 //! is done outside of traced tensors, a few numbers per step, is not.
 //!
@@ -171,12 +171,11 @@ pub fn copied() {
     note("copy", &Tally { copies: 1.0, ..Tally::default() });
 }
 
-/// One of candle's ops whose result is no view; noted.
+/// One of candle's ops whose result is no view; noted under its `name`, `candle: ..`.
 ///
 /// # Errors
 /// Fails as `work` does.
-pub(super) fn by_candle(work: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
-    let name = "candle: op";
+pub(super) fn by_candle(name: &str, work: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
     let y = clock(name, work)?;
     if is_on() {
         let bytes = (2 * y.elem_count() * y.dtype().size_in_bytes()) as f64;
@@ -302,7 +301,7 @@ mod tests {
         let terms = sums + n * c;
         assert_eq!(account.entries["sum"], tally(2, 4 * (terms + n * c + c), terms));
         // candle: the sum; its gradient is a view, which is copied for the kernel
-        assert_eq!(account.entries["candle: op"], tally(1, 2 * 4, 0));
+        assert_eq!(account.entries["candle: sum"], tally(1, 2 * 4, 0));
         Ok(())
     }
 

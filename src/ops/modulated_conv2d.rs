@@ -10,7 +10,7 @@
 
 use candle_core::{Result, bail};
 
-use super::channel_scale::channel_scale;
+use super::channel_scale::{channel_energy, channel_scale};
 use super::conv2d_resample::{Resample, conv2d_resample};
 use super::traced::Traced;
 
@@ -44,7 +44,7 @@ pub fn modulated_conv2d(
     if !demodulate {
         return Ok(y);
     }
-    let energy = w.sqr()?.sum((2, 3))?; // [O, I]
+    let energy = channel_energy(&w)?; // [O, I]
     let norm = (styles.sqr()?.matmul(&energy.t()?)? + 1e-8)?.sqrt()?; // [N, O]
     channel_scale(&y, &narrow(&norm.recip()?)?)
 }

@@ -21,7 +21,7 @@ impl Traced {
     /// # Errors
     /// Fails if candle does, as all ops here.
     pub fn affine(&self, mul: f64, add: f64) -> Result<Self> {
-        let y = by_candle(|| self.value.affine(mul, add))?;
+        let y = by_candle("candle: affine", || self.value.affine(mul, add))?;
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.affine(mul, 0.0)?)])))
     }
 
@@ -38,7 +38,7 @@ impl Traced {
     /// # Errors
     /// As [`Traced::affine`].
     pub fn plus(&self, other: &Self) -> Result<Self> {
-        let y = by_candle(|| &self.value + &other.value)?;
+        let y = by_candle("candle: add", || &self.value + &other.value)?;
         Ok(Self::derived(y, [self, other], |dy, wanted| {
             Ok([wanted.of(0, || Ok(dy.clone()))?, wanted.of(1, || Ok(dy.clone()))?])
         }))
@@ -49,7 +49,7 @@ impl Traced {
     /// # Errors
     /// As [`Traced::affine`].
     pub fn minus(&self, other: &Self) -> Result<Self> {
-        let y = by_candle(|| &self.value - &other.value)?;
+        let y = by_candle("candle: sub", || &self.value - &other.value)?;
         Ok(Self::derived(y, [self, other], |dy, wanted| {
             Ok([wanted.of(0, || Ok(dy.clone()))?, wanted.of(1, || dy.neg())?])
         }))
@@ -60,7 +60,7 @@ impl Traced {
     /// # Errors
     /// As [`Traced::affine`].
     pub fn times(&self, other: &Self) -> Result<Self> {
-        let y = by_candle(|| &self.value * &other.value)?;
+        let y = by_candle("candle: mul", || &self.value * &other.value)?;
         let (a, b) = (self.kept_for(other), other.kept_for(self));
         Ok(Self::derived(y, [self, other], move |dy, wanted| {
             Ok([wanted.of(0, || dy.times(b.get()?))?, wanted.of(1, || dy.times(a.get()?))?])
@@ -73,9 +73,11 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn recip(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(by_candle(|| self.value.recip())?, [self], move |dy, _| {
-            Ok([Some((dy * x.recip()?.sqr()?)?.neg()?)])
-        }))
+        Ok(Self::derived(
+            by_candle("candle: recip", || self.value.recip())?,
+            [self],
+            move |dy, _| Ok([Some((dy * x.recip()?.sqr()?)?.neg()?)]),
+        ))
     }
 
     /// `self^2`
@@ -84,7 +86,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn sqr(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(by_candle(|| self.value.sqr())?, [self], move |dy, _| {
+        Ok(Self::derived(by_candle("candle: sqr", || self.value.sqr())?, [self], move |dy, _| {
             Ok([Some((dy * &x)?.affine(2.0, 0.0)?)])
         }))
     }
@@ -95,7 +97,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn sqrt(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(by_candle(|| self.value.sqrt())?, [self], move |dy, _| {
+        Ok(Self::derived(by_candle("candle: sqrt", || self.value.sqrt())?, [self], move |dy, _| {
             Ok([Some((dy * x.sqrt()?.recip()?)?.affine(0.5, 0.0)?)])
         }))
     }
@@ -106,7 +108,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn exp(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(by_candle(|| self.value.exp())?, [self], move |dy, _| {
+        Ok(Self::derived(by_candle("candle: exp", || self.value.exp())?, [self], move |dy, _| {
             Ok([Some((dy * x.exp()?)?)])
         }))
     }
@@ -117,7 +119,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn log(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(by_candle(|| self.value.log())?, [self], move |dy, _| {
+        Ok(Self::derived(by_candle("candle: log", || self.value.log())?, [self], move |dy, _| {
             Ok([Some((dy * x.recip()?)?)])
         }))
     }
@@ -128,7 +130,7 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn tanh(&self) -> Result<Self> {
         let x = self.clone();
-        Ok(Self::derived(by_candle(|| self.value.tanh())?, [self], move |dy, _| {
+        Ok(Self::derived(by_candle("candle: tanh", || self.value.tanh())?, [self], move |dy, _| {
             let slope = x.tanh()?.sqr()?.affine(-1.0, 1.0)?;
             Ok([Some((dy * slope)?)])
         }))
@@ -153,7 +155,7 @@ impl Traced {
 
     /// `self` where `mask`, else `other`.
     fn select(&self, mask: &Tensor, other: &Self) -> Result<Self> {
-        let y = by_candle(|| mask.where_cond(&self.value, &other.value))?;
+        let y = by_candle("candle: where", || mask.where_cond(&self.value, &other.value))?;
         let mask = mask.clone();
         Ok(Self::derived(y, [self, other], move |dy, wanted| {
             let zeros = Self::constant(&dy.value.zeros_like()?);
@@ -168,9 +170,11 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn sum_keepdim(&self, dims: impl Dims) -> Result<Self> {
         let shape = self.shape().clone();
-        Ok(Self::derived(by_candle(|| self.value.sum_keepdim(dims))?, [self], move |dy, _| {
-            Ok([Some(dy.broadcast_as(&shape)?)])
-        }))
+        Ok(Self::derived(
+            by_candle("candle: sum", || self.value.sum_keepdim(dims))?,
+            [self],
+            move |dy, _| Ok([Some(dy.broadcast_as(&shape)?)]),
+        ))
     }
 
     /// Sum over `dims`, which go.
@@ -190,9 +194,11 @@ impl Traced {
     /// As [`Traced::affine`].
     pub fn sum_all(&self) -> Result<Self> {
         let shape = self.shape().clone();
-        Ok(Self::derived(by_candle(|| self.value.sum_all())?, [self], move |dy, _| {
-            Ok([Some(dy.broadcast_as(&shape)?)])
-        }))
+        Ok(Self::derived(
+            by_candle("candle: sum", || self.value.sum_all())?,
+            [self],
+            move |dy, _| Ok([Some(dy.broadcast_as(&shape)?)]),
+        ))
     }
 
     /// Mean over `dims`, which stay with size 1.

@@ -158,7 +158,7 @@ impl Traced {
     /// As [`Traced::reshape`].
     pub fn pad_with_zeros(&self, dim: usize, before: usize, after: usize) -> Result<Self> {
         let len = self.dim(dim)?;
-        let y = by_candle(|| self.value.pad_with_zeros(dim, before, after))?;
+        let y = by_candle("candle: pad", || self.value.pad_with_zeros(dim, before, after))?;
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.narrow(dim, before, len)?)])))
     }
 
@@ -168,7 +168,7 @@ impl Traced {
     /// As [`Traced::reshape`].
     pub fn cat(parts: &[Self], dim: usize) -> Result<Self> {
         let values: Vec<&Tensor> = parts.iter().map(|part| &part.value).collect();
-        let y = by_candle(|| Tensor::cat(&values, dim))?;
+        let y = by_candle("candle: cat", || Tensor::cat(&values, dim))?;
         let lens = parts.iter().map(|part| part.dim(dim)).collect::<Result<Vec<_>>>()?;
         let inputs: Vec<&Self> = parts.iter().collect();
         Ok(Self::derived_of_many(y, &inputs, move |dy, wanted| {
@@ -196,7 +196,8 @@ impl Traced {
     /// As [`Traced::reshape`].
     pub fn index_select(&self, idx: &Tensor, dim: usize) -> Result<Self> {
         let (len, entries) = (self.dim(dim)?, idx.clone());
-        let y = by_candle(|| self.value.contiguous()?.index_select(idx, dim))?;
+        let y =
+            by_candle("candle: index_select", || self.value.contiguous()?.index_select(idx, dim))?;
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.index_add(&entries, dim, len)?)])))
     }
 
@@ -206,7 +207,9 @@ impl Traced {
         let mut shape = self.dims().to_vec();
         shape[dim] = len;
         let zeros = Tensor::zeros(shape, self.dtype(), self.device())?;
-        let y = by_candle(|| zeros.index_add(idx, &self.value.contiguous()?, dim))?;
+        let y = by_candle("candle: index_add", || {
+            zeros.index_add(idx, &self.value.contiguous()?, dim)
+        })?;
         let idx = idx.clone();
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.index_select(&idx, dim)?)])))
     }
@@ -220,7 +223,7 @@ impl Traced {
         if dtype == before {
             return Ok(self.clone());
         }
-        let y = by_candle(|| self.value.to_dtype(dtype))?;
+        let y = by_candle("candle: to_dtype", || self.value.to_dtype(dtype))?;
         Ok(Self::derived(y, [self], move |dy, _| Ok([Some(dy.to_dtype(before)?)])))
     }
 
@@ -232,7 +235,7 @@ impl Traced {
         if self.value.is_contiguous() {
             return Ok(self.clone());
         }
-        let value = by_candle(|| self.value.contiguous())?;
+        let value = by_candle("candle: contiguous", || self.value.contiguous())?;
         Ok(Self { value, origin: self.origin.clone() })
     }
 }
