@@ -26,6 +26,9 @@ pub(super) fn sum_block<T: Element>(values: &[T]) -> f64 {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "to be compiled for the caller's vectors")]
 pub(super) fn dot<T: Element>(a: &[T], b: &[T]) -> f64 {
+    if a.len() < LANES {
+        return a.iter().zip(b).fold(T::zero(), |sum, (a, b)| sum + *a * *b).to_f64();
+    }
     let mut total = 0.0;
     for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
         let mut lanes = [T::zero(); LANES];
