@@ -16,6 +16,7 @@ use crate::job::memory::peak_and_current_bytes;
 use crate::job::params::Params;
 use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
+use crate::ops::conv2d::{Conv, set_conv};
 use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{DeviceChoice, DeviceKind, open, peak_device_bytes};
 use crate::ops::rng::{Rng, Stream};
@@ -46,6 +47,9 @@ pub(super) struct EstimateArgs {
     /// What a GPU computes in: f32, tf32, f16 or bf16 [default: tf32].
     #[arg(long, value_parser = precision)]
     precision: Option<Precision>,
+    /// How the processor convolves: fast or exact [default: fast].
+    #[arg(long, value_parser = conv)]
+    conv: Option<Conv>,
     /// Augmentation: none is built yet, so only noaug.
     #[arg(long, default_value = "noaug")]
     aug: String,
@@ -102,6 +106,11 @@ fn precision(text: &str) -> Result<Precision, UsageError> {
     choice(text, "f32, tf32, f16 or bf16")
 }
 
+/// The value of the flag `--conv`.
+fn conv(text: &str) -> Result<Conv, UsageError> {
+    choice(text, "fast or exact")
+}
+
 /// Wall and CPU seconds of some images.
 #[derive(Clone, Copy)]
 struct Measured {
@@ -132,6 +141,7 @@ fn measure(args: &EstimateArgs) -> Result<()> {
     let config = args.config(kind)?;
     info!("{}", opened.description);
     set_math(Math { tf32: config.precision == Precision::Tf32, ..Math::default() });
+    set_conv(args.conv.unwrap_or_default());
     let gemm_gflops = gemm_gflops(device)?;
     info!("matrix product: {gemm_gflops:.0} GFLOP/s; measuring the phases");
     let (batch, res) = (config.batch, config.g.img_resolution);

@@ -13,6 +13,7 @@ use super::problem::{Given, ParamsError, Problem, given, nearest};
 use super::table::{Aug, PARAMETERS};
 use crate::data::{Cond, Crop, Dataset, LoadOptions, Resize};
 use crate::model::Precision;
+use crate::ops::conv2d::Conv;
 use crate::ops::device::{DeviceChoice, DeviceKind};
 use crate::train::config::TrainConfig;
 use crate::train::presets::{Cfg, Overrides, train_config};
@@ -39,6 +40,8 @@ pub struct Params {
     pub device: DeviceChoice,
     /// The types that a GPU computes in; absent: products of f32 rounded to 10 bits.
     pub precision: Option<Precision>,
+    /// How the processor convolves.
+    pub conv: Conv,
     /// Whether a GPU makes the same numbers each time.
     pub deterministic: bool,
     /// Seeds weights, latents, order and augmentation.
@@ -73,6 +76,7 @@ impl Default for Params {
             gamma: None,
             device: DeviceChoice::Auto,
             precision: None,
+            conv: Conv::Fast,
             deterministic: false,
             seed: 0,
             mirror: false,

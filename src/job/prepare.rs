@@ -18,6 +18,7 @@ use super::table::Aug;
 use crate::data::{Asset, Dataset, limits, load, scan};
 use crate::model::Precision;
 use crate::ops::collective::{Member, connect};
+use crate::ops::conv2d::set_conv;
 use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{self, DeviceError, DeviceKind, Opened};
 use crate::ops::selftest::Verdict;
@@ -97,6 +98,7 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
     let kind = start.device.kind;
     let (precision, deterministic) = (start.params.precision_on(kind), start.params.deterministic);
     set_math(Math { tf32: precision == Precision::Tf32, deterministic });
+    set_conv(start.params.conv);
     let mut config = start.params.resolve(&Facts::of(&dataset, kind))?;
     let room = match kind {
         DeviceKind::Cpu => Room::in_ram(limits::memory_limit(), dataset.num_bytes()),

@@ -56,7 +56,7 @@ pub enum Aug {
 }
 
 /// Every parameter, in the order in which people should meet them.
-pub const PARAMETERS: [Parameter; 18] = [
+pub const PARAMETERS: [Parameter; 19] = [
     Parameter {
         name: "resolution",
         flag: "resolution",
@@ -131,6 +131,15 @@ pub const PARAMETERS: [Parameter; 18] = [
         allowed: "f32, tf32, f16, bf16 or auto",
         doc: "What a GPU computes in: f32, tf32 (products rounded to 10 bits), f16 or bf16 (16 bits at the four highest resolutions); auto: tf32.",
         set: |params, text| set_or_auto(&mut params.precision, text, choice),
+    },
+    Parameter {
+        name: "conv",
+        flag: "conv",
+        kind: Kind::Select,
+        default: "fast",
+        allowed: "fast or exact",
+        doc: "How the processor convolves: with the fewest products (fast), or with the rounding of plain sums and more time (exact).",
+        set: |params, text| set(&mut params.conv, choice(text)),
     },
     Parameter {
         name: "deterministic",

@@ -9,11 +9,37 @@
 //!
 //! Reference: Chellapilla et al. 2006 (im2col + GEMM).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use serde::{Deserialize, Serialize};
 
 use super::cpu::{Element, conv2d as kernel, run};
 use super::traced::Traced;
 use super::{cancel, cost, cuda};
+
+/// How the processor computes 3x3 convolutions between many channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Conv {
+    /// Rounding errors of up to some 2e-5 of the largest value (f32), for the fewest products.
+    #[default]
+    Fast,
+    /// The rounding errors of a plain sum of products, some 1e-6.
+    Exact,
+}
+
+static IS_EXACT: AtomicBool = AtomicBool::new(false);
+
+/// Decides how the processor convolves, in the whole process; [`Conv::Fast`] unless said.
+pub fn set_conv(conv: Conv) {
+    IS_EXACT.store(conv == Conv::Exact, Ordering::Relaxed);
+}
+
+/// How the processor convolves.
+pub fn conv() -> Conv {
+    if IS_EXACT.load(Ordering::Relaxed) { Conv::Exact } else { Conv::Fast }
+}
 
 /// Sizes and constants of a convolution `x [N, C, H, W] * w [O, C, kh, kw] -> y [N, O, oh, ow]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
