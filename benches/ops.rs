@@ -194,7 +194,7 @@ fn element_wise(c: &mut Criterion) {
 fn adam(c: &mut Criterion) {
     let group = &mut c.benchmark_group("adam");
     let shape = [512, 512, 3, 3];
-    let ten = |_| (0..10).map(|_| Var::from_tensor(&draws(&shape)).unwrap()).collect::<Vec<_>>();
+    let ten = |()| (0..10).map(|_| Var::from_tensor(&draws(&shape)).unwrap()).collect::<Vec<_>>();
     let [params, grads, ema] = [(); 3].map(ten);
     let grads: Vec<Tensor> = grads.iter().map(|grad| grad.as_tensor().clone()).collect();
     let config = AdamConfig { lr: 0.0025, beta1: 0.0, beta2: 0.99, eps: 1e-8 };

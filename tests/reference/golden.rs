@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
+use stylegan2_c2d::ops::conv2d::{Conv, set_conv};
 
 /// Tensors and metadata of one file.
 pub struct Golden {
@@ -75,20 +77,31 @@ pub fn files(prefix: &str, suffix: &str) -> Result<Vec<Golden>> {
     paths.iter().map(|path| Golden::open(path)).collect()
 }
 
+/// Compares with a file by either way to convolve: exactly, and fast at ten times the tolerances.
+pub fn check(file: &Golden, compare: impl Fn(&mut Check) -> Result<()>) -> Result<()> {
+    static CONV: Mutex<()> = Mutex::new(()); // the setting is the whole process's
+    let _alone = CONV.lock().unwrap_or_else(PoisonError::into_inner);
+    for (conv, slack) in [(Conv::Exact, 1.0), (Conv::Fast, 10.0)] {
+        set_conv(conv);
+        let mut check = Check { slack, num_tensors: 0, worst: 0.0, failures: Vec::new() };
+        compare(&mut check).with_context(|| file.name())?;
+        check.finish(&format!("{} ({conv:?})", file.name()))?;
+    }
+    Ok(())
+}
+
 /// Compares tensors with golden ones and remembers the worst.
 pub struct Check {
+    slack: f64,
     num_tensors: usize,
     worst: f64,
     failures: Vec<String>,
 }
 
 impl Check {
-    pub fn new() -> Self {
-        Self { num_tensors: 0, worst: 0.0, failures: Vec::new() }
-    }
-
     /// Compares relative to the largest magnitude of `expected`.
     pub fn close(&mut self, what: &str, ours: &Tensor, expected: &Tensor, tol: f64) -> Result<()> {
+        let tol = tol * self.slack;
         ensure!(
             ours.shape() == expected.shape(),
             "{what}: expected {:?}, got {:?}",
@@ -112,7 +125,7 @@ impl Check {
 
     /// Prints the file's line and fails if anything was too far off, or nothing compared.
     #[expect(clippy::print_stdout, reason = "the line is what the check is run for")]
-    pub fn finish(self, file: &str) -> Result<()> {
+    fn finish(self, file: &str) -> Result<()> {
         println!("checked {file}: {} tensors, worst {:.2e}", self.num_tensors, self.worst);
         ensure!(self.num_tensors > 0, "{file}: nothing checked");
         ensure!(self.failures.is_empty(), "{file}:\n{}", self.failures.join("\n"));

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use stylegan2_c2d::model::{Noise, Store};
 use stylegan2_c2d::train::phases::{Draw, Networks, Reals, moved_pl_mean};
 
-use crate::golden::{Check, Golden, files};
+use crate::golden::{Check, Golden, check, files};
 use crate::networks::{self, labels, state_of};
 use crate::{F64, GRADIENT, OUTPUT, SECOND_ORDER};
 
@@ -23,9 +23,7 @@ fn check_files(suffix: &str, dtype: DType) -> Result<()> {
     let files = files("f_", suffix)?;
     ensure!(!files.is_empty(), "no file f_*{suffix}");
     for file in files {
-        let mut check = Check::new();
-        phases(&file, dtype, &mut check)?;
-        check.finish(&file.name())?;
+        check(&file, |check| phases(&file, dtype, check))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use stylegan2_c2d::model::layers::{
 use stylegan2_c2d::ops::bias_act::Activation;
 use stylegan2_c2d::ops::{Traced, grad};
 
-use crate::golden::{Check, Golden, files};
+use crate::golden::{Check, Golden, check, files};
 use crate::{GRADIENT, OUTPUT};
 
 #[test]
@@ -17,21 +17,22 @@ fn d2_layers() -> Result<()> {
     let files = files("d2_layers", "")?;
     ensure!(!files.is_empty() || std::env::var_os("GOLDEN_DIR").is_some(), "no file d2_layers*");
     for file in files {
-        let mut check = Check::new();
-        for dtype in [DType::F32, DType::F64] {
-            let y = normalize_2nd_moment(&file.get("norm2.x", dtype)?.into())?;
-            check.close("norm2", y.value(), &file.get("norm2.y", dtype)?, OUTPUT)?;
-            for (name, spec) in file.json("mbstd")?.as_object().context("mbstd")? {
-                let group = spec["group"].as_u64().map(|n| n as usize);
-                let channels = spec["ch"].as_u64().context("ch")? as usize;
-                let layer = |x: &Traced| Ok(minibatch_std(x, group, channels)?);
-                layer_of(&file, name, dtype, &mut check, &[], layer)?;
+        check(&file, |check| {
+            for dtype in [DType::F32, DType::F64] {
+                let y = normalize_2nd_moment(&file.get("norm2.x", dtype)?.into())?;
+                check.close("norm2", y.value(), &file.get("norm2.y", dtype)?, OUTPUT)?;
+                for (name, spec) in file.json("mbstd")?.as_object().context("mbstd")? {
+                    let group = spec["group"].as_u64().map(|n| n as usize);
+                    let channels = spec["ch"].as_u64().context("ch")? as usize;
+                    let layer = |x: &Traced| Ok(minibatch_std(x, group, channels)?);
+                    layer_of(&file, name, dtype, check, &[], layer)?;
+                }
+                for (name, spec) in file.json("fc")?.as_object().context("fc")? {
+                    full(&file, name, spec.as_str().context("a text")?, dtype, check)?;
+                }
             }
-            for (name, spec) in file.json("fc")?.as_object().context("fc")? {
-                full(&file, name, spec.as_str().context("a text")?, dtype, &mut check)?;
-            }
-        }
-        check.finish(&file.name())?;
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use stylegan2_c2d::model::{Discriminator, Generator, Noise, Store, Truncation};
 use stylegan2_c2d::model::{discriminator, generator};
 use stylegan2_c2d::ops::{Traced, grad};
 
-use crate::golden::{Check, Golden, files};
+use crate::golden::{Check, Golden, check, files};
 use crate::{GRADIENT, OUTPUT};
 
 /// Both networks with the weights of a golden file.
@@ -132,11 +132,10 @@ fn e_networks() -> Result<()> {
     let files = files("e_", "_networks")?;
     ensure!(!files.is_empty(), "no file e_*_networks");
     for file in files {
-        let mut check = Check::new();
-        for dtype in [DType::F32, DType::F64] {
-            networks(&file, dtype, &mut check).with_context(|| file.name())?;
-        }
-        check.finish(&file.name())?;
+        check(&file, |check| {
+            networks(&file, DType::F32, check)?;
+            networks(&file, DType::F64, check)
+        })?;
     }
     Ok(())
 }
@@ -175,22 +174,24 @@ fn e_architectures() -> Result<()> {
     let files = files("e_arch", "")?;
     ensure!(!files.is_empty() || std::env::var_os("GOLDEN_DIR").is_some(), "no file e_arch*");
     for file in files {
-        let mut check = Check::new();
-        for (id, variant) in file.json("variants")?.as_object().context("variants")? {
-            for dtype in [DType::F32, DType::F64] {
-                let networks = Networks::load(&file, &variant["spec"], &format!("{id}."), dtype)?;
-                let get = |name: &str| file.get(&format!("{id}.{name}"), dtype);
-                let img =
-                    networks.g()?.forward(&get("z")?, None, Truncation::NONE, Noise::Const)?;
-                check.close("img", &img, &get("img")?, OUTPUT)?;
-                let real = Traced::variable(&Var::from_tensor(&get("real")?)?);
-                let logits = networks.d()?.forward(&real, None)?;
-                check.close("logits", logits.value(), &get("logits")?, OUTPUT)?;
-                let grad_real = grad(logits.sum_all()?, &[real])?;
-                check.close("grad_real", &grad_real[0], &get("grad_real")?, GRADIENT)?;
+        check(&file, |check| {
+            for (id, variant) in file.json("variants")?.as_object().context("variants")? {
+                for dtype in [DType::F32, DType::F64] {
+                    let networks =
+                        Networks::load(&file, &variant["spec"], &format!("{id}."), dtype)?;
+                    let get = |name: &str| file.get(&format!("{id}.{name}"), dtype);
+                    let img =
+                        networks.g()?.forward(&get("z")?, None, Truncation::NONE, Noise::Const)?;
+                    check.close("img", &img, &get("img")?, OUTPUT)?;
+                    let real = Traced::variable(&Var::from_tensor(&get("real")?)?);
+                    let logits = networks.d()?.forward(&real, None)?;
+                    check.close("logits", logits.value(), &get("logits")?, OUTPUT)?;
+                    let grad_real = grad(logits.sum_all()?, &[real])?;
+                    check.close("grad_real", &grad_real[0], &get("grad_real")?, GRADIENT)?;
+                }
             }
-        }
-        check.finish(&file.name())?;
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use stylegan2_c2d::ops::{
     upfirdn2d,
 };
 
-use crate::golden::{Check, Golden, files};
+use crate::golden::{Check, Golden, check, files};
 use crate::{GRADIENT, OUTPUT, SECOND_ORDER};
 
 const DTYPES: [DType; 2] = [DType::F32, DType::F64];
@@ -34,13 +34,14 @@ fn for_each_case(
     let files = files(prefix, "")?;
     ensure!(!files.is_empty() || std::env::var_os("GOLDEN_DIR").is_some(), "no file {prefix}*");
     for file in files {
-        let mut check = Check::new();
-        for value in file.json("cases")?.as_array().context("cases are a list")? {
-            for dtype in DTYPES {
-                case(&file, value, dtype, &mut check).with_context(|| value.to_string())?;
+        check(&file, |check| {
+            for value in file.json("cases")?.as_array().context("cases are a list")? {
+                for dtype in DTYPES {
+                    case(&file, value, dtype, check).with_context(|| value.to_string())?;
+                }
             }
-        }
-        check.finish(&file.name())?;
+            Ok(())
+        })?;
     }
     Ok(())
 }

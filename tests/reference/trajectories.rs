@@ -9,7 +9,7 @@ use stylegan2_c2d::train::draws::Round;
 use stylegan2_c2d::train::phases::{Draw, Networks, Reals};
 use stylegan2_c2d::train::trainer::{StepStats, Trainer};
 
-use crate::golden::{Check, Golden, files};
+use crate::golden::{Check, Golden, check, files};
 use crate::networks::{self, labels, state_of};
 use crate::{F64, GRADIENT, OUTPUT};
 
@@ -18,11 +18,10 @@ fn g_trajectories() -> Result<()> {
     let files = files("g_", "_trajectory")?;
     ensure!(!files.is_empty(), "no file g_*_trajectory");
     for file in files {
-        let mut check = Check::new();
-        for (dtype, prefix) in [(DType::F32, "traj."), (DType::F64, "traj64.")] {
-            trajectory(&file, dtype, prefix, &mut check).with_context(|| file.name())?;
-        }
-        check.finish(&file.name())?;
+        check(&file, |check| {
+            trajectory(&file, DType::F32, "traj.", check)?;
+            trajectory(&file, DType::F64, "traj64.", check)
+        })?;
     }
     Ok(())
 }
