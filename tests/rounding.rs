@@ -52,7 +52,8 @@ fn distance(ours: &[Tensor], expected: &[Tensor]) -> Result<f64> {
 fn regularisers_in_f32_are_those_in_f64() -> Result<()> {
     let expected = (0..NUM_DRAWS).map(|seed| gradients(DType::F64, seed));
     let expected = expected.collect::<Result<Vec<_>>>()?;
-    for (conv, tolerance) in [(Conv::Exact, 1e-5), (Conv::Fast, 1e-4)] {
+    // Of R1 and of path length, some ten times what is seen.
+    for (conv, tolerances) in [(Conv::Exact, [1e-5, 1e-5]), (Conv::Fast, [1e-5, 1e-3])] {
         set_conv(conv);
         let mut errors = [Vec::new(), Vec::new()];
         for (seed, expected) in (0..).zip(&expected) {
@@ -61,7 +62,8 @@ fn regularisers_in_f32_are_those_in_f64() -> Result<()> {
                 errors.push(distance(ours, expected)?);
             }
         }
-        for (what, mut errors) in ["R1", "path length"].into_iter().zip(errors) {
+        let all = ["R1", "path length"].into_iter().zip(errors).zip(tolerances);
+        for ((what, mut errors), tolerance) in all {
             errors.sort_by(f64::total_cmp);
             println!("{what}, convolutions {conv:?}: {errors:?}");
             assert!(errors[NUM_DRAWS / 2] < tolerance, "{what}, {conv:?}: {errors:?}");

@@ -29,7 +29,8 @@ pub enum Conv {
     Exact,
 }
 
-static IS_EXACT: AtomicBool = AtomicBool::new(false);
+/// Unit tests compare with sums of products, so they want these; the kernels' own tests choose.
+static IS_EXACT: AtomicBool = AtomicBool::new(cfg!(test));
 
 /// Decides how the processor convolves, in the whole process; [`Conv::Fast`] unless said.
 pub fn set_conv(conv: Conv) {

@@ -9,6 +9,7 @@ pub(super) mod channel_scale;
 pub(super) mod conv2d;
 mod gemm;
 pub(super) mod noise;
+mod output;
 mod sum;
 mod tasks;
 pub(super) mod upfirdn2d;
@@ -20,7 +21,7 @@ use super::cuda;
 
 /// The element types that have kernels: f32 to train with, f64 to check against.
 pub(super) trait Element:
-    WithDType + num_traits::Float + num_traits::NumAssign + Send + Sync + cuda::Native
+    WithDType + num_traits::Float + num_traits::NumAssign + Send + Sync + cuda::Native + conv2d::Lane
 {
     /// All elements of a storage of this type.
     fn as_mut_slice(storage: &mut CpuStorage) -> Result<&mut [Self]>;
