@@ -25,6 +25,17 @@ const ELEMENTS: usize = 4 << 20;
 const PRODUCTS: usize = 9216;
 /// Panels of output channels, and of input channels, of a task.
 const PANELS: (usize, usize) = (4, 4);
+/// Tasks of a block below which they get fewer output channels.
+const TASKS: usize = 8;
+
+/// Panels of a task, by those of the outputs and of the inputs: the shapes alone decide.
+fn panels_of_a_task(panels_o: usize, panels_c: usize) -> (usize, usize) {
+    let (mut o, c) = PANELS;
+    while o > 1 && panels_o.div_ceil(o) * panels_c.div_ceil(c) < TASKS {
+        o /= 2;
+    }
+    (o, c)
+}
 
 /// A correlation at work.
 struct Correlation<'a, T, I, D, K> {
@@ -80,10 +91,11 @@ impl<T: Element, I: Map, D: Map, K: Map> Correlation<'_, T, I, D, K> {
                 }
             }
         });
-        let chunks_c = panels_c.div_ceil(PANELS.1);
-        let tasks = panels_o.div_ceil(PANELS.0) * chunks_c;
+        let most = panels_of_a_task(panels_o, panels_c);
+        let chunks_c = panels_c.div_ceil(most.1);
+        let tasks = panels_o.div_ceil(most.0) * chunks_c;
         (0..tasks).into_par_iter().with_max_len(1).for_each(|i| {
-            let (first_o, first_c) = (i / chunks_c * PANELS.0, i % chunks_c * PANELS.1);
+            let (first_o, first_c) = (i / chunks_c * most.0, i % chunks_c * most.1);
             // SAFETY: all points have been gathered.
             let (gradients, tiles) = unsafe {
                 let gradients = gradients.start().add(first_o * of_dy.panel()).cast_const();
@@ -128,9 +140,10 @@ impl<T: Element, I: Map, D: Map, K: Map> Correlation<'_, T, I, D, K> {
     ) {
         let (o, c) = (first_o * PANEL, first_c * PANEL);
         let (channels_o, channels_c) = (self.output.channels, self.input.channels);
+        let most = panels_of_a_task(channels_o.div_ceil(PANEL), channels_c.div_ceil(PANEL));
         let panels = (
-            PANELS.0.min((channels_o - o).div_ceil(PANEL)),
-            PANELS.1.min((channels_c - c).div_ceil(PANEL)),
+            most.0.min((channels_o - o).div_ceil(PANEL)),
+            most.1.min((channels_c - c).div_ceil(PANEL)),
         );
         let axis = Axis { tiles: I::TO, weights: K::FROM };
         let points = Points::new(panels.1, panels.0 * PANEL);

@@ -26,10 +26,10 @@ pub(in crate::ops) trait Vector<T>:
     unsafe fn store(self, to: *mut T);
 }
 
-/// A product `c [rows, panels * PANEL] (+)= a [rows, k] * b [k, panels * PANEL]`, whose operands
-/// are panels:
-/// element (i, k) of `a` is at `k / PANEL * a_panel + i * ROW + k % PANEL * STEP`, with the two
-/// strides constants of the kernel; rows of `b` and `c` follow each other.
+/// A product `c [rows, panels * PANEL] (+)= a [rows, k] * b [k, panels * PANEL]` of panels.
+///
+/// Element (i, k) of `a` is at `k / PANEL * a_panel + i * ROW + k % PANEL * STEP`, where the last
+/// two strides are constants of the kernel. Rows of a panel of `b` and `c` follow each other.
 pub(in crate::ops) struct Product<T> {
     pub(in crate::ops) a: *const T,
     pub(in crate::ops) a_panel: usize,
