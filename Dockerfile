@@ -20,7 +20,6 @@ WORKDIR /build
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 # Dependencies first, against an empty crate: this layer changes only with the manifest.
 COPY Cargo.toml Cargo.lock ./
-COPY .cargo .cargo
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo auditable build --release --locked --bin stylegan2-c2d \
     && rm -r src
@@ -47,7 +46,6 @@ ENV RUSTUP_HOME=/usr/local/rustup \
     RUSTC_WRAPPER=/build/docker/rustc
 COPY docker docker
 COPY Cargo.toml Cargo.lock ./
-COPY .cargo .cargo
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo auditable build --release --locked --features cuda --bin stylegan2-c2d \
     && rm -r src
