@@ -138,6 +138,10 @@ fn measure(args: &EstimateArgs) -> Result<()> {
     }
     let opened = open(args.device)?;
     let (device, kind) = (&opened.device, opened.kind);
+    if args.profile && kind == DeviceKind::Cuda {
+        let text = "--profile: expected the processor (--device cpu); a GPU works on unseen";
+        return Err(UsageError(text.to_owned()).into());
+    }
     let config = args.config(kind)?;
     info!("{}", opened.description);
     set_math(Math { tf32: config.precision == Precision::Tf32, ..Math::default() });
@@ -271,16 +275,22 @@ fn gemm_gflops(device: &Device) -> Result<f64> {
         Ok(Tensor::from_vec(draws, (GEMM, GEMM), device)?.to_dtype(DType::F32)?)
     };
     let (a, b) = (matrix(1)?, matrix(2)?);
-    a.matmul(&b)?;
+    let seconds = best_seconds(device, || Ok(a.matmul(&b)?))?;
+    Ok(2.0 * (GEMM as f64).powi(3) / seconds / 1e9)
+}
+
+/// Seconds of `work`, the best of five, after one to warm up.
+pub(super) fn best_seconds(device: &Device, work: impl Fn() -> Result<Tensor>) -> Result<f64> {
+    work()?;
     device.synchronize()?;
     let mut best = Duration::MAX;
     for _ in 0..5 {
         let start = Instant::now();
-        a.matmul(&b)?;
+        work()?;
         device.synchronize()?; // a GPU works on while the program goes on
         best = best.min(start.elapsed());
     }
-    Ok(2.0 * (GEMM as f64).powi(3) / best.as_secs_f64() / 1e9)
+    Ok(best.as_secs_f64())
 }
 
 /// CPU seconds of this process, all threads.

@@ -6,13 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde_json::json;
 
-use super::estimate::rounds;
+use super::estimate::{best_seconds, rounds};
 use crate::ops::cost::{Account, Tally};
 use crate::train::cost::step_cost;
 use crate::train::trainer::Trainer;
@@ -47,7 +46,9 @@ pub(super) fn run(
     gemm_gflops: f64,
     as_json: bool,
 ) -> Result<()> {
-    let bytes_per_s = copied_bytes_per_s(trainer.device())?;
+    let x = Tensor::ones(COPY, DType::F32, trainer.device())?;
+    let seconds = best_seconds(trainer.device(), || Ok(x.copy()?))?;
+    let bytes_per_s = (2 * COPY * size_of::<f32>()) as f64 / seconds;
     let machine = Machine { flop_per_s: gemm_gflops * 1e9, bytes_per_s };
     let rounds = rounds(trainer, images)?;
     trainer.clock(&rounds)?; // pages and caches are there when it counts
@@ -115,19 +116,6 @@ fn print_json(mut out: impl Write, rows: &[(String, Row)], machine: &Machine) ->
         .collect();
     let Machine { flop_per_s, bytes_per_s } = machine;
     writeln!(out, "{}", json!({"ops": ops, "flop_per_s": flop_per_s, "bytes_per_s": bytes_per_s}))
-}
-
-/// Bytes read and written in a second of copying; best of five.
-fn copied_bytes_per_s(device: &Device) -> Result<f64> {
-    let x = Tensor::ones(COPY, DType::F32, device)?;
-    let mut best = Duration::MAX;
-    for _ in 0..5 {
-        let start = Instant::now();
-        x.copy()?;
-        device.synchronize()?;
-        best = best.min(start.elapsed());
-    }
-    Ok((2 * COPY * size_of::<f32>()) as f64 / best.as_secs_f64())
 }
 
 #[cfg(test)]

@@ -67,9 +67,9 @@ impl Activation {
     /// The function in candle ops.
     fn reference(self, x: &Traced) -> Result<Traced> {
         const SELU: (f64, f64) = (1.050_700_987_355_480_5, 1.673_263_242_354_377_2);
-        let above_or = |below: &Traced| x.where_positive(below);
+        let above_or = |below: &Traced| x.if_positive(x, below);
         let exponential = |alpha: f64| {
-            let nonpositive = (x - above_or(&(x * 0.0)?)?)?;
+            let nonpositive = x.if_positive(&zeros_like(x)?, x)?;
             above_or(&nonpositive.exp()?.affine(alpha, -alpha)?)
         };
         match self {
@@ -91,9 +91,13 @@ impl Activation {
 /// # Errors
 /// Fails if candle does.
 pub fn softplus(x: &Traced) -> Result<Traced> {
-    let positive = x.where_positive(&(x * 0.0)?)?;
-    let minus_abs = (x - (&positive * 2.0)?)?;
+    let positive = x.if_positive(x, &zeros_like(x)?)?;
+    let minus_abs = x.if_positive(&x.neg()?, x)?;
     positive + (minus_abs.exp()? + 1.0)?.log()?
+}
+
+fn zeros_like(x: &Traced) -> Result<Traced> {
+    Ok(Traced::constant(&x.value().zeros_like()?))
 }
 
 /// `clamp(act(x + b) * gain)` for `x [N, C, ..]` and `b [C]`; `clamp` bounds the magnitude.

@@ -25,7 +25,7 @@ pub enum Conv {
     /// Rounding errors of up to some 2e-5 of the largest value (f32), for the fewest products.
     #[default]
     Fast,
-    /// The rounding errors of a plain sum of products, some 1e-6.
+    /// The rounding errors of a plain sum of products, up to some 2e-6.
     Exact,
 }
 

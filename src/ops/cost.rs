@@ -168,7 +168,9 @@ pub(super) fn clock<T>(name: &str, work: impl FnOnce() -> T) -> T {
 
 /// Notes a transfer between processor and GPU.
 pub fn copied() {
-    note("copy", &Tally { copies: 1.0, ..Tally::default() });
+    if is_on() {
+        note("copy", &Tally { copies: 1.0, ..Tally::default() });
+    }
 }
 
 /// One of candle's ops whose result is no view; noted under its `name`, `candle: ..`.

@@ -22,8 +22,9 @@ use super::traced::{Node, Origin, Traced, Wanted, untraced};
 ///
 /// # Errors
 /// Fails if the loss has several elements, if the graph is used up already, or if an op fails.
+#[expect(clippy::needless_pass_by_value, reason = "there is nothing left to ask of it")]
 pub fn grad(loss: Traced, wrt: &[Traced]) -> Result<Vec<Tensor>> {
-    let grads = untraced(|| backward(loss, wrt, false))?;
+    let grads = untraced(|| backward(&loss, wrt, false))?;
     grads.iter().map(|grad| grad.value().contiguous()).collect()
 }
 
@@ -32,7 +33,7 @@ pub fn grad(loss: Traced, wrt: &[Traced]) -> Result<Vec<Tensor>> {
 /// # Errors
 /// As [`grad`].
 pub fn grad_with_graph(loss: &Traced, wrt: &[Traced]) -> Result<Vec<Traced>> {
-    backward(loss.clone(), wrt, true)
+    backward(loss, wrt, true)
 }
 
 /// Variables, to ask for their gradients.
@@ -86,7 +87,7 @@ impl Sums {
     }
 }
 
-fn backward(loss: Traced, wrt: &[Traced], keep_graph: bool) -> Result<Vec<Traced>> {
+fn backward(loss: &Traced, wrt: &[Traced], keep_graph: bool) -> Result<Vec<Traced>> {
     if loss.elem_count() != 1 {
         bail!("gradient: expected a loss of one element, got {:?}", loss.shape());
     }
@@ -96,7 +97,6 @@ fn backward(loss: Traced, wrt: &[Traced], keep_graph: bool) -> Result<Vec<Traced
     if let Some(origin) = loss.origin() {
         let leads = leading_to(origin, &wanted)?;
         sums.add(origin, Traced::constant(&loss.value().ones_like()?))?;
-        drop(loss);
         while let Some((order, (node, dy))) = sums.ops.pop_last() {
             let rule = node.rule()?;
             if !keep_graph {

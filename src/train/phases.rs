@@ -205,7 +205,6 @@ impl Networks {
         let pl_penalty = lengths.broadcast_sub(&pl_mean)?.sqr()?; // [N]
         let loss = (pl_penalty.mean_all()? * (pl_weight * gain))?;
         let pl_penalty = pl_penalty.value().clone();
-        drop(lengths);
         Ok(GReg { grads: grad(loss, &leaves(&self.g_params))?, pl_penalty })
     }
 
@@ -242,7 +241,6 @@ impl Networks {
         let penalty = r1_penalty(&real_logits, &img)?; // [N]
         let loss = (penalty.mean_all()? * (r1_gamma / 2.0 * gain))?;
         let (real_logits, r1_penalty) = (real_logits.value().clone(), penalty.value().clone());
-        drop(penalty);
         Ok(DReg { grads: grad(loss, &leaves(&self.d_params))?, real_logits, r1_penalty })
     }
 

@@ -98,6 +98,18 @@ fn slopes_at_zero() -> Result<()> {
     Ok(())
 }
 
+/// Infinities and NaN as the functions have them.
+#[test]
+fn softplus_and_elu_of_what_is_not_finite() -> Result<()> {
+    let x = Tensor::new(&[[f64::INFINITY, f64::NEG_INFINITY, f64::NAN]], &Device::Cpu)?.into();
+    let [softplus, elu] = [Activation::Softplus, Activation::Elu].map(|act| act.reference(&x));
+    for (y, below) in [(softplus?, 0.0), (elu?, -1.0)] {
+        let y = y.value().flatten_all()?.to_vec1::<f64>()?;
+        assert!(y[0] == f64::INFINITY && y[1] == below && y[2].is_nan(), "{y:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bits() -> Result<()> {
     let mut draws = Draws::new(32);

@@ -136,12 +136,12 @@ impl Traced {
         }))
     }
 
-    /// `self` where positive, else `below`; NaN counts as not positive.
+    /// `above` where `self` is positive, else `below`; NaN counts as not positive.
     ///
     /// # Errors
     /// As [`Traced::affine`].
-    pub fn where_positive(&self, below: &Self) -> Result<Self> {
-        self.select(&self.value.gt(0.0)?, below)
+    pub fn if_positive(&self, above: &Self, below: &Self) -> Result<Self> {
+        above.select(&self.value.gt(0.0)?, below)
     }
 
     /// `self` within `-limit..=limit`, else the limit; no gradient passes there.

@@ -27,7 +27,7 @@ fn arithmetic_has_the_right_derivatives() -> Result<()> {
         ("exp", |a| a[0].exp()),
         ("log", |a| positive(&a[0])?.log()),
         ("tanh", |a| a[0].tanh()),
-        ("where positive", |a| a[0].where_positive(&(&a[0] * &a[1])?)),
+        ("if positive", |a| a[0].if_positive(&a[1], &(&a[0] * &a[1])?)),
         ("clamp", |a| a[0].clamp(0.6)?.sqr()),
         ("sums", |a| a[0].sum((0, 2))?.sqr()?.broadcast_mul(&a[1].sum_all()?)),
         ("means", |a| a[0].mean_keepdim(1)?.broadcast_sub(&a[1].mean(0)?)?.sqr()),

@@ -6,16 +6,10 @@ use super::machine::{Level, Vector};
 use super::maps::*;
 use super::portable::Pack;
 use super::*;
+use crate::ops::rng::{Rng, Stream};
 
-/// Numbers in [-1, 1) from a linear congruential generator.
 fn numbers(len: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
-    };
-    (0..len + 8).map(|_| next()).skip(8).collect()
+    Rng::new(seed, Stream::Samples, 0).normals(len)
 }
 
 /// The matrix of a map: `[TO, FROM]`.
