@@ -55,8 +55,21 @@ pub enum Aug {
     NoAug,
 }
 
+/// Whether a run also writes what a later one needs to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateKind {
+    /// It does not.
+    #[default]
+    Off,
+    /// For those who have the same pictures.
+    Sealed,
+    /// For everybody: at home.
+    Plain,
+}
+
 /// Every parameter, in the order in which people should meet them.
-pub const PARAMETERS: [Parameter; 19] = [
+pub const PARAMETERS: [Parameter; 32] = [
     Parameter {
         name: "resolution",
         flag: "resolution",
@@ -115,6 +128,66 @@ pub const PARAMETERS: [Parameter; 19] = [
         set: |params, text| set_or_auto(&mut params.gamma, text, |text| real(text, 0.0, 1000.0)),
     },
     Parameter {
+        name: "mbstd_group",
+        flag: "mbstd-group",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a whole number from 1 to 512 that divides batch_gpu, or auto",
+        doc: "Pictures that the discriminator compares for variety; auto: as the configuration has it.",
+        set: |params, text| set_or_auto(&mut params.mbstd_group, text, |text| size(text, 1, 512)),
+    },
+    Parameter {
+        name: "g_lr",
+        flag: "g-lr",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 0.1, or auto",
+        doc: "Learning rate of the generator; auto: as the configuration has it.",
+        set: |params, text| set_or_auto(&mut params.g_lr, text, |text| real(text, 0.0, 0.1)),
+    },
+    Parameter {
+        name: "d_lr",
+        flag: "d-lr",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 0.1, or auto",
+        doc: "Learning rate of the discriminator; auto: as the configuration has it.",
+        set: |params, text| set_or_auto(&mut params.d_lr, text, |text| real(text, 0.0, 0.1)),
+    },
+    Parameter {
+        name: "ema_kimg",
+        flag: "ema-kimg",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 100000, or auto",
+        doc: "Half-life of the average that makes the delivered weights, in thousands of pictures; auto: as the configuration has it.",
+        set: |params, text| {
+            set_or_auto(&mut params.ema_kimg, text, |text| real(text, 0.0, 100_000.0))
+        },
+    },
+    Parameter {
+        name: "pl_weight",
+        flag: "pl-weight",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 1000, or auto",
+        doc: "Weight of the path length penalty, which makes latents smooth; 0: off, a fifth faster; auto: as the configuration has it.",
+        set: |params, text| {
+            set_or_auto(&mut params.pl_weight, text, |text| real(text, 0.0, 1000.0))
+        },
+    },
+    Parameter {
+        name: "style_mixing_prob",
+        flag: "style-mixing-prob",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 1, or auto",
+        doc: "Probability that two latents share a picture's layers; auto: as the configuration has it.",
+        set: |params, text| {
+            set_or_auto(&mut params.style_mixing_prob, text, |text| real(text, 0.0, 1.0))
+        },
+    },
+    Parameter {
         name: "device",
         flag: "device",
         kind: Kind::Select,
@@ -169,6 +242,15 @@ pub const PARAMETERS: [Parameter; 19] = [
         set: |params, text| set(&mut params.mirror, boolean(text)),
     },
     Parameter {
+        name: "mirror_y",
+        flag: "mirror-y",
+        kind: Kind::Boolean,
+        default: "false",
+        allowed: "true or false",
+        doc: "Show every picture upside down as well.",
+        set: |params, text| set(&mut params.mirror_y, boolean(text)),
+    },
+    Parameter {
         name: "aug",
         flag: "aug",
         kind: Kind::Select,
@@ -176,6 +258,55 @@ pub const PARAMETERS: [Parameter; 19] = [
         allowed: "ada, fixed or noaug",
         doc: "Augmentation against overfitting: adaptive, of one strength, or none.",
         set: |params, text| set(&mut params.aug, choice(text)),
+    },
+    Parameter {
+        name: "p",
+        flag: "p",
+        kind: Kind::Text,
+        default: "",
+        allowed: "a number from 0 to 1",
+        doc: "Strength of the augmentation with aug fixed, which needs it; empty: none.",
+        set: |params, text| set(&mut params.p, real(text, 0.0, 1.0).map(Some)),
+    },
+    Parameter {
+        name: "target",
+        flag: "target",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from -1 to 1, or auto",
+        doc: "With aug ada: how often more the discriminator should be right than wrong on real pictures; auto: 0.6.",
+        set: |params, text| set_or_auto(&mut params.target, text, |text| real(text, -1.0, 1.0)),
+    },
+    Parameter {
+        name: "ada_kimg",
+        flag: "ada-kimg",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 1 to 100000, or auto",
+        doc: "With aug ada: thousands of pictures in which the strength can go from 0 to 1; auto: 500, from given weights 100.",
+        set: |params, text| {
+            set_or_auto(&mut params.ada_kimg, text, |text| real(text, 1.0, 100_000.0))
+        },
+    },
+    Parameter {
+        name: "freezed",
+        flag: "freezed",
+        kind: Kind::Number,
+        default: "0",
+        allowed: "a whole number from 0 to 32",
+        doc: "Layers of the discriminator that stay as they are, from the picture inwards: 4, 7, 10 .. for whole blocks; needs a discriminator from a state.",
+        set: |params, text| set(&mut params.freezed, size(text, 0, 32)),
+    },
+    Parameter {
+        name: "d_warmup",
+        flag: "d-warmup",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 10000, or auto",
+        doc: "After a start from given weights: thousands of pictures in which only the discriminator learns, then as many until the generator learns at its full rate; auto: 2, with a GPU 20.",
+        set: |params, text| {
+            set_or_auto(&mut params.d_warmup, text, |text| real(text, 0.0, 10_000.0))
+        },
     },
     Parameter {
         name: "crop",
@@ -213,6 +344,15 @@ pub const PARAMETERS: [Parameter; 19] = [
         doc: "Train classes: from dataset.json, one per sub-folder or one per input asset; true: \
               the first of these that is there.",
         set: |params, text| set(&mut params.cond, cond(text)),
+    },
+    Parameter {
+        name: "state",
+        flag: "state",
+        kind: Kind::Select,
+        default: "off",
+        allowed: "off, sealed or plain",
+        doc: "Also write state.safetensors, from which a later job with the same pictures goes on: sealed so that only such a job can read it; plain: at home only.",
+        set: |params, text| set(&mut params.state, choice(text)),
     },
     Parameter {
         name: "max_minutes",
