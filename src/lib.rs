@@ -4,7 +4,7 @@
 //! Modules stand in one line, and each uses those to its left only:
 //!
 //! ```text
-//! ops -> data -> model -> train -> sample -> job -> cli -> main
+//! ops -> data -> model -> train -> sample -> metrics -> job -> cli -> main
 //! ```
 //!
 //! - [`ops`]: tensors; convolution, resampling, gradients of any order, random numbers.
@@ -12,6 +12,7 @@
 //! - [`model`]: generator, discriminator, and the file that holds weights.
 //! - [`train`]: losses, phases, the training step. Knows no folder and no clock.
 //! - [`sample`]: generated pictures and grids of them.
+//! - [`metrics`]: how far samples are from the data.
 //! - [`job`]: parameters, inputs, outputs, log, and the run that ties them together.
 //! - [`cli`]: the commands.
 //!
@@ -34,6 +35,7 @@
 pub mod cli;
 pub mod data;
 pub mod job;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod sample;

@@ -7,6 +7,7 @@
 pub mod asset;
 pub mod fault;
 pub mod flags;
+mod health;
 pub mod inputs;
 pub mod log;
 pub mod memory;
@@ -16,6 +17,7 @@ pub mod params;
 pub mod prepare;
 pub mod problem;
 pub mod progress;
+pub mod quality;
 pub mod resolve;
 pub mod run;
 pub mod signals;

@@ -29,6 +29,8 @@ pub enum Stream {
     Samples,
     /// Made-up pictures.
     Pictures,
+    /// Places and directions in which sets of images are compared.
+    Metric,
 }
 
 /// The draws of one stream at one step.
