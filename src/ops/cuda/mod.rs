@@ -16,9 +16,11 @@
 pub(super) mod adam;
 pub(super) mod bias_act;
 pub(super) mod channel_scale;
+pub(super) mod grid_sample;
 mod machine;
 pub(super) mod noise;
 pub(super) mod normals;
+pub(super) mod reflect_pad;
 mod sum;
 pub(super) mod upfirdn2d;
 
