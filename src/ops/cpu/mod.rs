@@ -9,6 +9,7 @@ pub(super) mod channel_scale;
 pub(super) mod conv2d;
 mod gemm;
 pub(super) mod grid_sample;
+pub(super) mod image_fir;
 pub(super) mod noise;
 mod output;
 pub(super) mod reflect_pad;

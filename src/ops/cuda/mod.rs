@@ -17,6 +17,7 @@ pub(super) mod adam;
 pub(super) mod bias_act;
 pub(super) mod channel_scale;
 pub(super) mod grid_sample;
+pub(super) mod image_fir;
 mod machine;
 pub(super) mod noise;
 pub(super) mod normals;

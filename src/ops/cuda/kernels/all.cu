@@ -3,6 +3,7 @@
 #include "bias_act.cu"
 #include "channel_scale.cu"
 #include "grid_sample.cu"
+#include "image_fir.cu"
 #include "noise.cu"
 #include "normals.cu"
 #include "reflect_pad.cu"
