@@ -190,3 +190,108 @@ pub(super) fn mask(
     }
     Ok(Some(Traced::constant(&upload(mask, (values.len(), 1, h, w), place)?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+
+    use super::*;
+    use crate::augment::Pipeline;
+    use crate::ops::rng::{Rng, Stream};
+
+    fn pipeline() -> Pipeline {
+        Pipeline::diffaug(&DiffAugConfig::PUBLISHED, 3, (DType::F64, &Device::Cpu)).unwrap()
+    }
+
+    /// The picture `x(c, i, j)` of 4 by 6 pixels after `values`.
+    fn after(values: DiffValues, x: impl Fn(usize, usize, usize) -> f64) -> Vec<Vec<Vec<f64>>> {
+        let pixel = |idx: usize| x(idx / 24, idx / 6 % 4, idx % 6);
+        let img: Vec<f64> = (0..72).map(pixel).collect();
+        let img = Tensor::from_vec(img, (1, 3, 4, 6), &Device::Cpu).unwrap();
+        let transforms = pipeline().diffaug_transforms(&[values], (4, 6)).unwrap();
+        let y = transforms.apply(&img.into()).unwrap();
+        y.value().squeeze(0).unwrap().to_vec3().unwrap()
+    }
+
+    fn expect(values: DiffValues, expected: impl Fn(usize, usize, usize) -> f64) {
+        let y = after(values, ramp);
+        for (c, plane) in y.iter().enumerate() {
+            for (i, row) in plane.iter().enumerate() {
+                for (j, pixel) in row.iter().enumerate() {
+                    let expected = expected(c, i, j);
+                    assert!((pixel - expected).abs() < 1e-12, "{values:?} {c} {i} {j}: {pixel}");
+                }
+            }
+        }
+    }
+
+    /// Means: of a pixel `10 i + j + 100`, of all 117.5.
+    fn ramp(c: usize, i: usize, j: usize) -> f64 {
+        (100 * c + 10 * i + j) as f64
+    }
+
+    #[test]
+    fn each_transform_has_its_closed_form() {
+        let none = DiffValues::NONE;
+        let gray = |i, j| ramp(1, i, j);
+        expect(none, ramp);
+        expect(DiffValues { brightness: 0.25, ..none }, |c, i, j| ramp(c, i, j) + 0.25);
+        expect(DiffValues { saturation: 1.5, ..none }, |c, i, j| {
+            gray(i, j) + 1.5 * (ramp(c, i, j) - gray(i, j))
+        });
+        expect(DiffValues { contrast: 0.5, ..none }, |c, i, j| {
+            117.5 + 0.5 * (ramp(c, i, j) - 117.5)
+        });
+        let all = DiffValues { brightness: 2.0, saturation: 0.0, contrast: 2.0, ..none };
+        expect(all, |_, i, j| 119.5 + 2.0 * (gray(i, j) + 2.0 - 119.5));
+        expect(DiffValues { translation: [2.0, -1.0], ..none }, |c, i, j| {
+            if i >= 1 && j + 2 < 6 { ramp(c, i - 1, j + 2) } else { 0.0 }
+        });
+        // 2 by 3 pixels around row 1 and column 5: rows 0 and 1, columns 4 and 5 and one outside
+        expect(DiffValues { cutout: Some([5, 1]), ..none }, |c, i, j| {
+            if i < 2 && j >= 4 { 0.0 } else { ramp(c, i, j) }
+        });
+    }
+
+    #[test]
+    fn draws_keep_to_their_intervals_and_reach_their_ends() {
+        let config = DiffAugConfig::PUBLISHED;
+        let draw = |image: u64| {
+            let (rng, mut index) = (Rng::new(2, Stream::Augment, image), 0);
+            DiffValues::draw(&config, (16, 33), 1.0, |_| {
+                index += 1;
+                rng.uniform(index)
+            })
+        };
+        let values: Vec<DiffValues> = (0..20_000).map(draw).collect();
+        let span = |of: fn(&DiffValues) -> f64| {
+            let of = values.iter().map(of);
+            (of.clone().fold(f64::INFINITY, f64::min), of.fold(f64::NEG_INFINITY, f64::max))
+        };
+        let near = |(low, high): (f64, f64), [a, b]: [f64; 2]| {
+            let (low, high) = (low - a, b - high);
+            assert!((0.0..1e-3).contains(&low) && (0.0..1e-3).contains(&high), "{low} {high}");
+        };
+        near(span(|v| v.brightness), [-0.5, 0.5]);
+        near(span(|v| v.saturation), [0.0, 2.0]);
+        near(span(|v| v.contrast), [0.5, 1.5]);
+        assert_eq!(span(|v| v.translation[0]), (-4.0, 4.0));
+        assert_eq!(span(|v| v.translation[1]), (-2.0, 2.0));
+        let place = |axis: usize| {
+            let places = values.iter().map(move |v| v.cutout.unwrap()[axis]);
+            (places.clone().min(), places.max())
+        };
+        assert_eq!(place(0), (Some(0), Some(32))); // 17 of 33 pixels: an odd number
+        assert_eq!(place(1), (Some(0), Some(16)));
+        let half = |image: u64| {
+            let rng = Rng::new(3, Stream::Augment, image);
+            let mut index = 0;
+            DiffValues::draw(&config, (16, 33), 0.25, |_| {
+                index += 1;
+                rng.uniform(index)
+            })
+        };
+        let cut = (0..10_000).filter(|image| half(*image).cutout.is_some()).count();
+        assert!((2290..2710).contains(&cut), "{cut} of 10000"); // five deviations
+    }
+}

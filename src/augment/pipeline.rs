@@ -210,3 +210,127 @@ impl Transforms {
         self.steps.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+
+    use super::*;
+    use crate::augment::AugPipe;
+    use crate::ops::bias_act::softplus;
+    use crate::ops::rng::Stream;
+    use crate::ops::{conv2d, grad, grad_with_graph};
+
+    const CPU: &Device = &Device::Cpu;
+
+    fn tensor(part: u64, shape: &[usize]) -> Tensor {
+        normals(&Rng::new(5, Stream::Samples, 0), part, shape, (DType::F64, CPU)).unwrap()
+    }
+
+    fn rng(step: u64) -> Rng {
+        Rng::new(17, Stream::Augment, step)
+    }
+
+    fn pipelines(img_channels: usize) -> [Pipeline; 2] {
+        let place = (DType::F64, CPU);
+        [
+            Pipeline::new(&AugPipe::Bgcfnc.config(), img_channels, place).unwrap(),
+            Pipeline::diffaug(&DiffAugConfig::PUBLISHED, img_channels, place).unwrap(),
+        ]
+    }
+
+    /// R1 of `D(x) = sum v softplus(w * augmented(x))`, a discriminator whose penalty depends on
+    /// the picture, and the penalty's gradient in `w`.
+    fn r1(w: &Tensor, x: &Tensor, transforms: &Transforms) -> Result<(f64, Tensor)> {
+        let w = Traced::variable(&Var::from_tensor(w)?);
+        let x = Traced::variable(&Var::from_tensor(x)?);
+        let y = softplus(&conv2d(&transforms.apply(&x)?, &w, 1, 1, 1.0)?)?;
+        let logits = (&y * Traced::constant(&tensor(9, y.dims())))?.sum_all()?;
+        let r1_grads = grad_with_graph(&logits, std::slice::from_ref(&x))?.remove(0);
+        let r1_penalty = r1_grads.sqr()?.sum_all()?;
+        let value = r1_penalty.value().to_scalar()?;
+        Ok((value, grad(r1_penalty, &[w])?.remove(0)))
+    }
+
+    /// Distance of the points of a difference; five of them err by its fourth power.
+    const STEP: f64 = 3e-4;
+
+    /// Along a random direction.
+    #[test]
+    fn r1_through_the_transforms_equals_finite_differences() -> Result<()> {
+        for channels in [1, 3] {
+            for pipeline in pipelines(channels) {
+                let transforms = pipeline.draw(&rng(1), 3, (3, 24, 26), 0.8)?;
+                let x = tensor(1, &[3, channels, 24, 26]);
+                let (w, direction) =
+                    (tensor(2, &[4, channels, 3, 3]), tensor(3, &[4, channels, 3, 3]));
+                let at = |step: f64| {
+                    let w = (&w + (&direction * (step * STEP))?)?;
+                    Ok::<_, candle_core::Error>(r1(&w, &x, &transforms)?.0)
+                };
+                let slope = (8.0 * (at(1.0)? - at(-1.0)?) - (at(2.0)? - at(-2.0)?)) / (12.0 * STEP);
+                let (penalty, dw) = r1(&w, &x, &transforms)?;
+                let ours: f64 = (dw * &direction)?.sum_all()?.to_scalar()?;
+                let error = (ours - slope).abs() / slope.abs();
+                assert!(penalty > 0.0 && error < 1e-8, "{ours} {slope}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn f32_and_f64_agree() -> Result<()> {
+        let x = tensor(4, &[4, 3, 32, 32]);
+        for (kind, full) in pipelines(3).into_iter().enumerate() {
+            let mut narrow = full.clone();
+            narrow.place.0 = DType::F32;
+            let of = |pipeline: &Pipeline, dtype: DType| {
+                let transforms = pipeline.draw(&rng(2), 0, (4, 32, 32), 0.9)?;
+                let y = transforms.apply(&x.to_dtype(dtype)?.into())?;
+                y.value().to_dtype(DType::F64)
+            };
+            let error = (of(&full, DType::F64)? - of(&narrow, DType::F32)?)?.abs()?.max_all()?;
+            assert!(error.to_scalar::<f64>()? < 2e-5, "{kind}: {error}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn draws_are_a_function_of_generator_and_part() -> Result<()> {
+        let x = Traced::constant(&tensor(5, &[2, 3, 32, 32]));
+        for pipeline in pipelines(3) {
+            let of = |step: u64, part: u64| {
+                let transforms = pipeline.draw(&rng(step), part, (2, 32, 32), 1.0)?;
+                transforms.apply(&x)?.value().flatten_all()?.to_vec1::<f64>()
+            };
+            let first = of(0, 0)?;
+            assert_eq!(first, of(0, 0)?);
+            assert!(first != of(0, 1)? && first != of(1, 0)? && of(0, 1)? != of(1, 0)?);
+            let halves = first.split_at(first.len() / 2);
+            assert!(halves.0 != halves.1, "two images");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn at_strength_0_pictures_stay_as_they_are() -> Result<()> {
+        for pipeline in pipelines(3) {
+            assert!(pipeline.draw(&rng(0), 0, (8, 16, 16), 0.0)?.is_identity());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() -> Result<()> {
+        let place = (DType::F32, CPU);
+        let message = Pipeline::new(&AugPipe::Bgc.config(), 2, place).unwrap_err().to_string();
+        assert!(message.contains("1 or 3 channels, got 2"), "{message}");
+        let filter = Pipeline::new(&AugPipe::Filter.config(), 3, place)?;
+        let message = filter.draw(&rng(0), 0, (1, 16, 16), 1.0).unwrap_err().to_string();
+        assert!(message.contains("more than 21 pixels"), "{message}");
+        let [ada, diffaug] = pipelines(3);
+        assert!(ada.diffaug_transforms(&[DiffValues::NONE], (8, 8)).is_err());
+        assert!(diffaug.transforms(&[Values::NONE], (8, 8), || bail!("no noise")).is_err());
+        Ok(())
+    }
+}

@@ -204,3 +204,137 @@ impl<F: FnMut(Kind) -> f64> Draws<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::AugPipe;
+    use crate::ops::rng::{Rng, Stream};
+
+    const COUNT: usize = 40_000;
+
+    fn many(config: &AugmentConfig, p: f64) -> Vec<Values> {
+        let of_image = |image: u64| {
+            let (rng, mut index) = (Rng::new(11, Stream::Augment, image), 0);
+            Values::draw(config, 3, p, |kind| {
+                index += 1;
+                match kind {
+                    Kind::Uniform => rng.uniform(index),
+                    Kind::Normal => rng.normal(index),
+                }
+            })
+        };
+        (0..COUNT as u64).map(of_image).collect()
+    }
+
+    /// A quantity of each image that is 0 where the transform is left out, what it must be between,
+    /// how often it is 0 though drawn, and its second moment where drawn.
+    struct Fact {
+        what: &'static str,
+        of: fn(&Values) -> f64,
+        probability: f64,
+        second_moment: f64,
+        bound: f64,
+    }
+
+    fn facts(p: f64) -> Vec<Fact> {
+        let half = 1.0 - (1.0 - p).sqrt();
+        let (third, square) = (1.0 / 3.0, |x: f64| x * x);
+        let fact = |what, of: fn(&Values) -> f64, probability, second_moment, bound| Fact {
+            what,
+            of,
+            probability,
+            second_moment,
+            bound,
+        };
+        let any = f64::INFINITY;
+        vec![
+            fact("xflip", |v| v.xflip, p / 2.0, 1.0, 1.0),
+            fact("rotate90", |v| v.rotate90, p * 0.75, 14.0 / 3.0, 3.0),
+            fact("xint", |v| v.xint[0], p, square(0.125) * third, 0.125),
+            fact("xint", |v| v.xint[1], p, square(0.125) * third, 0.125),
+            fact("scale", |v| v.scale.log2(), p, square(0.2), any),
+            fact("rotate_before", |v| v.rotate_before, half, square(PI) * third, PI),
+            fact("aniso", |v| v.aniso.log2(), p, square(0.2), any),
+            fact("rotate_after", |v| v.rotate_after, half, square(PI) * third, PI),
+            fact("xfrac", |v| v.xfrac[0], p, square(0.125), any),
+            fact("xfrac", |v| v.xfrac[1], p, square(0.125), any),
+            fact("brightness", |v| v.brightness, p, square(0.2), any),
+            fact("contrast", |v| v.contrast.log2(), p, square(0.5), any),
+            fact("lumaflip", |v| v.lumaflip, p / 2.0, 1.0, 1.0),
+            fact("hue", |v| v.hue, p, square(PI) * third, PI),
+            fact("saturation", |v| v.saturation.log2(), p, 1.0, any),
+            fact("lowest band", |v| v.bands[0].log2(), p, 1.0, any),
+            fact("highest band", |v| v.bands[3].log2(), p, 1.0, any),
+            fact("noise", |v| v.noise, p, square(0.1), any),
+            fact("cutout", |v| v.cutout, p, square(0.5), 0.5),
+        ]
+    }
+
+    /// Frequencies and second moments within five deviations of their closed forms.
+    #[test]
+    fn draws_have_their_probabilities_and_moments() {
+        for p in [0.3, 0.8] {
+            let values = many(&AugPipe::Bgcfnc.config(), p);
+            for Fact { what, of, probability, second_moment, bound } in facts(p) {
+                let drawn: Vec<f64> = values.iter().map(of).filter(|value| *value != 0.0).collect();
+                let share = drawn.len() as f64 / COUNT as f64;
+                let deviation = (probability * (1.0 - probability) / COUNT as f64).sqrt();
+                assert!((share - probability).abs() < 5.0 * deviation, "{what}, {p}: {share}");
+                assert!(drawn.iter().all(|value| value.abs() <= bound), "{what}");
+                let moment = drawn.iter().map(|x| x * x).sum::<f64>() / drawn.len() as f64;
+                // The square of a normal draw has deviation sqrt(2) of its mean, others less.
+                let deviation = (2.0 / drawn.len() as f64).sqrt();
+                let error = (moment / second_moment - 1.0).abs();
+                assert!(error < 5.0 * deviation, "{what}, {p}: {moment}");
+            }
+        }
+    }
+
+    /// Signed quantities have mean 0; a cut-out lies anywhere.
+    #[test]
+    fn draws_have_no_direction() {
+        let values = many(&AugPipe::Bgcfnc.config(), 1.0);
+        let mean = |of: fn(&Values) -> f64| values.iter().map(of).sum::<f64>() / COUNT as f64;
+        let near = |of: fn(&Values) -> f64, expected: f64, deviation: f64| {
+            assert!((mean(of) - expected).abs() < 5.0 * deviation / (COUNT as f64).sqrt());
+        };
+        near(|v| v.xint[0], 0.0, 0.125);
+        near(|v| v.scale.log2(), 0.0, 0.2);
+        near(|v| v.rotate_before, 0.0, PI);
+        near(|v| v.rotate_before * v.rotate_after, 0.0, PI * PI);
+        near(|v| v.xfrac[0] * v.xfrac[1], 0.0, 0.125 * 0.125);
+        near(|v| v.brightness, 0.0, 0.2);
+        near(|v| v.hue, 0.0, PI);
+        near(|v| v.noise, 0.1 * (2.0 / PI).sqrt(), 0.1);
+        near(|v| v.cutout_center[0], 0.5, 0.3);
+        near(|v| v.cutout_center[1], 0.5, 0.3);
+    }
+
+    #[test]
+    fn at_0_nothing_happens_and_at_1_everything() {
+        let config = AugPipe::Bgcfnc.config();
+        let center = |v: &Values| Values { cutout_center: [0.5; 2], ..*v };
+        assert!(many(&config, 0.0).iter().all(|v| center(v) == Values::NONE));
+        for v in many(&config, 1.0) {
+            let angles = v.rotate_before != 0.0 && v.rotate_after != 0.0 && v.hue != 0.0;
+            let shifts = v.xint[0] != 0.0 && v.xfrac[0] != 0.0 && v.brightness != 0.0;
+            let factors = [v.scale, v.aniso, v.contrast, v.saturation];
+            let corrupted = v.noise > 0.0 && v.cutout == 0.5;
+            let all = angles && shifts && corrupted;
+            assert!(all && !factors.contains(&1.0) && !v.bands.contains(&1.0), "{v:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_chosen_is_not_drawn() {
+        for v in many(&AugPipe::Color.config(), 1.0) {
+            let Values { brightness, contrast, lumaflip, hue, saturation, .. } = v;
+            let color = Values { brightness, contrast, lumaflip, hue, saturation, ..Values::NONE };
+            assert_eq!(v, color);
+        }
+        let gray = Values::draw(&AugPipe::Color.config(), 1, 1.0, |_| 0.7);
+        assert_eq!((gray.hue, gray.saturation), (0.0, 1.0));
+        assert_eq!(gray.lumaflip, 1.0);
+    }
+}
