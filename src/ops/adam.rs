@@ -8,6 +8,8 @@
 //!
 //! Reference: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
 
+mod moments;
+
 use std::cell::RefCell;
 
 use candle_core::{

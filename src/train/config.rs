@@ -1,12 +1,12 @@
 //! What a training run is made of, with every number decided.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::Precision;
 use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
 
 /// A training run without anything left to decide.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
     /// Shape of the generator.
     pub g: GeneratorConfig,

@@ -3,6 +3,7 @@
 //! Not here: pictures from files, outputs, clocks that end a run.
 
 pub mod config;
+pub mod continued;
 pub mod cost;
 pub mod draws;
 pub mod loss;
@@ -10,6 +11,7 @@ pub mod phases;
 pub mod presets;
 pub mod ranks;
 pub mod selftest;
+pub mod state;
 pub mod trainer;
 
 pub use ranks::Ranks;

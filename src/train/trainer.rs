@@ -25,7 +25,7 @@ pub const G_REG_INTERVAL: u64 = 4;
 pub const D_REG_INTERVAL: u64 = 16;
 
 /// The order of a step.
-const PHASES: [Phase; 4] = [Phase::Gmain, Phase::Greg, Phase::Dmain, Phase::Dreg];
+pub(super) const PHASES: [Phase; 4] = [Phase::Gmain, Phase::Greg, Phase::Dmain, Phase::Dreg];
 
 /// What a step found: means over its images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -50,33 +50,33 @@ pub struct StepStats {
 
 /// Networks, optimizers and counters of a training run.
 pub struct Trainer {
-    config: TrainConfig,
-    networks: Networks,
-    adam_g: Adam,
-    adam_d: Adam,
-    g_ema: Store,
+    pub(super) config: TrainConfig,
+    pub(super) networks: Networks,
+    pub(super) adam_g: Adam,
+    pub(super) adam_d: Adam,
+    pub(super) g_ema: Store,
     g_ema_params: Vec<Var>,
     /// Decay with which the last finished step still has to enter the average.
     pub(super) pending_ema: Option<f64>,
-    pl_mean: f64,
-    num_steps: u64,
-    cur_nimg: u64,
-    running: Running,
+    pub(super) pl_mean: f64,
+    pub(super) num_steps: u64,
+    pub(super) cur_nimg: u64,
+    pub(super) running: Running,
     /// Factor on summed gradients: 1, or less since rounds became smaller and so more.
-    grad_gain: f64,
+    pub(super) grad_gain: f64,
     /// This rank among those that share the rounds; absent: all rounds are done here.
     pub(super) member: Option<Member>,
 }
 
 /// Where a step is; between steps it is at its start.
 #[derive(Default)]
-struct Running {
+pub(super) struct Running {
     /// Phases that have been run, or skipped.
-    num_phases: usize,
+    pub(super) num_phases: usize,
     /// What they found.
-    stats: StepStats,
+    pub(super) stats: StepStats,
     /// Whether the present phase has begun to move weights.
-    moves: bool,
+    pub(super) moves: bool,
 }
 
 impl Trainer {

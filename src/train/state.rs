@@ -1,0 +1,244 @@
+//! What a run is made of at one moment, to be kept and put back: it then goes on as if nothing had
+//! happened, bit by bit on one processor.
+//!
+//! All that is random follows from seed and counters, so [`Counters`] and the tensors behind
+//! [`Trainer::slots`] are everything. A step that was abandoned counts its finished phases: a phase
+//! moves anything in its last act only, so a step can go on from there.
+//!
+//! Not here: files, encryption, what may change in between ([`super::continued`]).
+
+use candle_core::{DType, Result, Tensor, Var, bail};
+use serde::{Deserialize, Serialize};
+
+use super::ranks::Ranks;
+use super::trainer::{PHASES, Running, StepStats, Trainer};
+use crate::ops::adam::Adam;
+
+/// The numbers beside the tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counters {
+    /// Finished steps.
+    pub num_steps: u64,
+    /// Real images shown to D.
+    pub cur_nimg: u64,
+    /// Running mean of the path lengths.
+    pub pl_mean: f64,
+    /// Decay with which the last finished step still has to enter the average.
+    pub pending_ema: Option<f64>,
+    /// Steps of the optimizers of G and D.
+    pub adam_steps: [u64; 2],
+    /// Factor on summed gradients.
+    pub grad_gain: f64,
+    /// Phases of an abandoned step that have been run, or skipped.
+    pub num_phases: usize,
+    /// What they found.
+    pub stats: StatsBits,
+}
+
+/// Statistics with every bit, also of what is not finite, which JSON cannot say. Times are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatsBits([Option<u64>; 7]);
+
+impl From<StepStats> for StatsBits {
+    fn from(stats: StepStats) -> Self {
+        let StepStats {
+            g_loss,
+            d_loss,
+            fake_score,
+            real_score,
+            real_sign,
+            r1_penalty,
+            pl_penalty,
+            seconds: _,
+        } = stats;
+        let always = [g_loss, d_loss, fake_score, real_score, real_sign].map(Some);
+        let [g_loss, d_loss, fake_score, real_score, real_sign] = always;
+        let all = [g_loss, d_loss, fake_score, real_score, real_sign, r1_penalty, pl_penalty];
+        Self(all.map(|value| value.map(f64::to_bits)))
+    }
+}
+
+impl From<&StatsBits> for StepStats {
+    fn from(StatsBits(bits): &StatsBits) -> Self {
+        let [g_loss, d_loss, fake_score, real_score, real_sign, r1_penalty, pl_penalty] =
+            bits.map(|bits| bits.map(f64::from_bits));
+        let always = Option::unwrap_or_default;
+        Self {
+            g_loss: always(g_loss),
+            d_loss: always(d_loss),
+            fake_score: always(fake_score),
+            real_score: always(real_score),
+            real_sign: always(real_sign),
+            r1_penalty,
+            pl_penalty,
+            seconds: [0.0; 5],
+        }
+    }
+}
+
+/// A tensor of a run: its name, its shape and the place where its values are.
+pub struct Slot<'a> {
+    /// `g.`, `d.` or `ema.` and the name in the network; `adam_g.v.` or `adam_d.v.` and the name of
+    /// the parameter.
+    pub name: String,
+    /// Its shape.
+    pub dims: Vec<usize>,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    Variable(Var),
+    SecondMoment(&'a Adam, usize),
+}
+
+impl Slot<'_> {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values of the moment, flat.
+    ///
+    /// # Errors
+    /// Fails unless they are f32 and finite.
+    pub fn values(&self) -> Result<Vec<f32>> {
+        let values = match &self.place {
+            Place::Variable(var) if var.dtype() == DType::F32 => var.flatten_all()?.to_vec1()?,
+            Place::Variable(var) => bail!("{}: expected f32, got {:?}", self.name, var.dtype()),
+            Place::SecondMoment(adam, idx) => adam.second_moment(*idx)?,
+        };
+        self.check(&values)?;
+        Ok(values)
+    }
+
+    /// Replaces the values.
+    ///
+    /// # Errors
+    /// Fails for another number of values, and for values that are not finite.
+    pub fn set(&self, values: &[f32]) -> Result<()> {
+        self.check(values)?;
+        match &self.place {
+            Place::Variable(var) => {
+                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)
+            }
+            Place::SecondMoment(adam, idx) => adam.set_second_moment(*idx, values),
+        }
+    }
+
+    fn check(&self, values: &[f32]) -> Result<()> {
+        if values.len() != self.len() || values.iter().any(|value| !value.is_finite()) {
+            bail!("{}: expected {} finite values, got {}", self.name, self.len(), values.len());
+        }
+        Ok(())
+    }
+}
+
+impl Trainer {
+    /// Every tensor of the run, in an order that follows from its configuration.
+    pub fn slots(&self) -> Vec<Slot<'_>> {
+        let networks = &self.networks;
+        let stores = [("g", &networks.g_store), ("d", &networks.d_store), ("ema", &self.g_ema)];
+        let variables = stores.into_iter().flat_map(|(prefix, store)| {
+            store.tensors().into_iter().map(move |(name, var)| Slot {
+                name: format!("{prefix}.{name}"),
+                dims: var.dims().to_vec(),
+                place: Place::Variable(var),
+            })
+        });
+        let optimizers = [
+            ("adam_g", &self.adam_g, networks.g_store.params()),
+            ("adam_d", &self.adam_d, networks.d_store.params()),
+        ];
+        let moments = optimizers.into_iter().flat_map(|(prefix, adam, params)| {
+            params.into_iter().enumerate().map(move |(idx, (name, var))| Slot {
+                name: format!("{prefix}.v.{name}"),
+                dims: var.dims().to_vec(),
+                place: Place::SecondMoment(adam, idx),
+            })
+        });
+        variables.chain(moments).collect()
+    }
+
+    /// The numbers beside [`Trainer::slots`]; `None` while weights have begun to move.
+    ///
+    /// # Errors
+    /// Fails if the run has diverged.
+    fn counters(&self) -> Result<Option<Counters>> {
+        if self.running.moves {
+            return Ok(None);
+        }
+        if !self.pl_mean.is_finite() {
+            bail!("expected a finite mean of path lengths, got {}", self.pl_mean);
+        }
+        Ok(Some(Counters {
+            num_steps: self.num_steps,
+            cur_nimg: self.cur_nimg,
+            pl_mean: self.pl_mean,
+            pending_ema: self.pending_ema,
+            adam_steps: [self.adam_g.num_steps(), self.adam_d.num_steps()],
+            grad_gain: self.grad_gain,
+            num_phases: self.running.num_phases,
+            stats: self.running.stats.into(),
+        }))
+    }
+
+    fn set_counters(&mut self, counters: &Counters) -> Result<()> {
+        let Counters { num_steps, cur_nimg, pl_mean, pending_ema, .. } = *counters;
+        let [g_steps, d_steps] = counters.adam_steps;
+        let num_phases = counters.num_phases;
+        if num_phases > PHASES.len() {
+            bail!("expected at most {} phases of a step, got {num_phases}", PHASES.len());
+        }
+        (self.num_steps, self.cur_nimg, self.pl_mean) = (num_steps, cur_nimg, pl_mean);
+        (self.pending_ema, self.grad_gain) = (pending_ema, counters.grad_gain);
+        self.adam_g.set_num_steps(g_steps);
+        self.adam_d.set_num_steps(d_steps);
+        self.running = Running { num_phases, stats: (&counters.stats).into(), moves: false };
+        Ok(())
+    }
+}
+
+impl Ranks {
+    /// The numbers beside the tensors of the lead; `None` where a step was abandoned at a point from
+    /// which it cannot go on. Statistics of a step in progress are those of the lead.
+    ///
+    /// # Errors
+    /// Fails if the run has diverged.
+    pub fn counters(&self) -> Result<Option<Counters>> {
+        let phase = self.lead().phase_to_repeat();
+        let agree = self.trainers.iter().all(|trainer| trainer.phase_to_repeat() == phase);
+        if agree { self.lead().counters() } else { Ok(None) }
+    }
+
+    /// Puts a moment back on every rank.
+    ///
+    /// * `read` - called for each of [`Trainer::slots`] in their order; returns its values.
+    ///
+    /// # Errors
+    /// Fails as `read` does, or if what comes does not fit; the run cannot be used then.
+    pub fn restore<E: From<candle_core::Error>>(
+        &mut self,
+        counters: &Counters,
+        mut read: impl FnMut(&Slot) -> std::result::Result<Vec<f32>, E>,
+    ) -> std::result::Result<(), E> {
+        let slots: Vec<Vec<Slot>> = self.trainers.iter().map(Trainer::slots).collect();
+        for (idx, slot) in slots[0].iter().enumerate() {
+            let values = read(slot)?;
+            slots.iter().try_for_each(|of_rank| of_rank[idx].set(&values))?;
+        }
+        drop(slots);
+        for trainer in &mut self.trainers {
+            trainer.set_counters(counters)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
