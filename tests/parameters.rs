@@ -96,7 +96,9 @@ fn consumer_parameters_are_the_table_s() {
             let options = options(asset);
             assert!(options.iter().any(|option| option == parameter.default), "{name}");
             for option in options {
-                assert!(Params::from_texts([(name, option.as_str())]).is_ok(), "{name}: {option}");
+                let strength = (option == "fixed").then_some(("p", "0.2")); // which this one needs
+                let texts = [(name, option.as_str())].into_iter().chain(strength);
+                assert!(Params::from_texts(texts).is_ok(), "{name}: {option}");
             }
         }
     }

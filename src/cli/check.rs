@@ -10,8 +10,8 @@ use super::train::must_exist;
 use crate::data::{limits, load, scan};
 use crate::job::flags::ParamFlags;
 use crate::job::memory::training_bytes;
-use crate::job::params::Facts;
 use crate::job::prepare::asset_at;
+use crate::job::resolve::Facts;
 use crate::ops::device::{DeviceKind, expected_kind};
 
 /// Flags of `check`.

@@ -8,9 +8,19 @@ use candle_core::{Device, Result, Tensor};
 use super::Dataset;
 use crate::ops::rng::{Rng, Stream};
 
+/// In which directions every picture is shown mirrored as well as upright.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mirror {
+    /// Left and right exchanged.
+    pub x: bool,
+    /// Top and bottom exchanged.
+    pub y: bool,
+}
+
 /// A data set in training order.
 pub struct Batches {
     dataset: Dataset,
+    mirror: Mirror,
     seed: u64,
     /// The pass that `order` belongs to.
     epoch: u64,
@@ -21,7 +31,20 @@ impl Batches {
     /// The pictures of `dataset` in the order of `seed`.
     pub fn new(dataset: Dataset, seed: u64) -> Self {
         let order = order(seed, 0, dataset.len());
-        Self { dataset, seed, epoch: 0, order }
+        Self { dataset, mirror: Mirror::default(), seed, epoch: 0, order }
+    }
+
+    /// The same set with mirrored pictures in it: a pass is twice or four times as long.
+    #[must_use]
+    pub fn mirrored(self, mirror: Mirror) -> Self {
+        let mut batches = Self { mirror, ..self };
+        batches.order = order(batches.seed, batches.epoch, batches.num_shown());
+        batches
+    }
+
+    /// Pictures of a pass.
+    fn num_shown(&self) -> usize {
+        self.dataset.len() << (usize::from(self.mirror.x) + usize::from(self.mirror.y))
     }
 
     /// The `count` pictures that follow after `cur_nimg` shown: images `[count, 3, R, R]` in
@@ -39,8 +62,8 @@ impl Batches {
         let mut pixels = Vec::with_capacity(count * 3 * res * res);
         let mut labels = Vec::with_capacity(count * label_dim);
         for position in cur_nimg..cur_nimg + count as u64 {
-            let idx = self.at(position);
-            pixels.extend(self.dataset.image(idx).iter().map(|v| f32::from(*v) / 127.5 - 1.0));
+            let (idx, mirror) = self.at(position);
+            extend(&mut pixels, self.dataset.image(idx), res, mirror);
             labels.extend_from_slice(self.dataset.label(idx));
         }
         let images = Tensor::from_vec(pixels, (count, 3, res, res), device)?;
@@ -62,14 +85,36 @@ impl Batches {
         Tensor::from_iter(labels, device)?.reshape((len, label_dim)).map(Some)
     }
 
-    fn at(&mut self, position: u64) -> usize {
-        let len = self.dataset.len() as u64;
-        let epoch = position / len;
+    /// The picture at a position of the training, and how it is turned.
+    fn at(&mut self, position: u64) -> (usize, Mirror) {
+        let num_shown = self.num_shown() as u64;
+        let epoch = position / num_shown;
         if epoch != self.epoch {
             self.epoch = epoch;
-            self.order = order(self.seed, epoch, self.dataset.len());
+            self.order = order(self.seed, epoch, self.num_shown());
         }
-        self.order[(position % len) as usize]
+        let shown = self.order[(position % num_shown) as usize];
+        let (idx, copy) = (shown % self.dataset.len(), shown / self.dataset.len());
+        // the copies: upright, then turned in the first direction that is asked for, ..
+        let x = self.mirror.x && !copy.is_multiple_of(2);
+        let y = self.mirror.y && copy >> usize::from(self.mirror.x) == 1;
+        (idx, Mirror { x, y })
+    }
+}
+
+/// Appends an image `[3, res, res]` in [-1, 1].
+fn extend(pixels: &mut Vec<f32>, image: &[u8], res: usize, mirror: Mirror) {
+    let value = |v: &u8| f32::from(*v) / 127.5 - 1.0;
+    for plane in image.chunks_exact(res * res) {
+        for y in 0..res {
+            let row = if mirror.y { res - 1 - y } else { y };
+            let row = plane[row * res..][..res].iter();
+            if mirror.x {
+                pixels.extend(row.rev().map(value));
+            } else {
+                pixels.extend(row.map(value));
+            }
+        }
     }
 }
 
@@ -119,6 +164,32 @@ mod tests {
         let mut parts = batches();
         assert_eq!(shown(&mut parts, 7, 5), all[7..]);
         assert_eq!(shown(&mut parts, 0, 7), all[..7]);
+    }
+
+    /// One picture whose pixels are all different: a pass shows each of its four sides up once.
+    #[test]
+    fn mirrored_pictures_are_shown_beside_the_upright() {
+        let image: Vec<u8> = (0..192).collect();
+        let upright: Vec<f32> = image.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
+        let flipped = |x: bool, y: bool| {
+            let at = |i: usize| {
+                let (row, column) = (i / 8 % 8, i % 8);
+                let row = if y { 7 - row } else { row };
+                upright[i / 64 * 64 + row * 8 + if x { 7 - column } else { column }]
+            };
+            (0..192).map(at).collect::<Vec<f32>>()
+        };
+        for (x, y) in [(false, false), (true, false), (false, true), (true, true)] {
+            let dataset = Dataset::from_raw(8, image.clone(), 0, Vec::new()).unwrap();
+            let mut batches = Batches::new(dataset, 3).mirrored(Mirror { x, y });
+            let num_shown = batches.num_shown();
+            let (shown, _) = batches.next(0, num_shown, &Device::Cpu).unwrap();
+            let mut shown = shown.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+            for (x, y) in [(false, false), (x, false), (false, y), (x, y)] {
+                shown.retain(|image| *image != flipped(x, y));
+            }
+            assert!(shown.is_empty() && num_shown == 1 << (usize::from(x) + usize::from(y)));
+        }
     }
 
     #[test]

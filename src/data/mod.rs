@@ -32,7 +32,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use batches::Batches;
+pub use batches::{Batches, Mirror};
 pub use dataset::Dataset;
 pub use load::load;
 pub use report::{Report, SkipReason, Skipped};

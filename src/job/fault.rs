@@ -65,7 +65,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::data::Dataset;
+    use crate::data::{Dataset, Mirror};
     use crate::job::outputs::Outputs;
     use crate::job::run::{Run, Setup};
     use crate::ops::cancel::faults;
@@ -209,6 +209,7 @@ mod tests {
     fn run(folder: &Path) -> Run {
         let dataset = Dataset::from_raw(8, vec![128; 8 * 3 * 64], 0, Vec::new()).unwrap();
         let setup = Setup {
+            mirror: Mirror::default(),
             options: Value::Null,
             outputs: Outputs::open_folder(folder).unwrap(),
             stop: Arc::default(),

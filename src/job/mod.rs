@@ -16,6 +16,7 @@ pub mod params;
 pub mod prepare;
 pub mod problem;
 pub mod progress;
+pub mod resolve;
 pub mod run;
 pub mod signals;
 pub mod statistics;

@@ -2,21 +2,20 @@
 //!
 //! Everything is optional, and an empty text, `null` or no file at all means the default. What
 //! is wrong is refused all at once, by field, with what came and what is allowed: a typing
-//! error would otherwise cost a paid job. [`Params::resolve`] turns the rest, with the facts of
-//! the data set, into a [`TrainConfig`] without anything left to decide.
+//! error would otherwise cost a paid job.
 //!
-//! Not here: the parameters themselves, which are rows of [`super::table`].
+//! Not here: the parameters themselves, which are rows of [`super::table`], and what follows from
+//! them, which is decided in [`super::resolve`].
 
 use serde::{Serialize, Serializer};
 
 use super::problem::{Given, ParamsError, Problem, given, nearest};
-use super::table::{Aug, PARAMETERS};
-use crate::data::{Cond, Crop, Dataset, LoadOptions, Resize};
+use super::table::{Aug, PARAMETERS, StateKind};
+use crate::data::{Cond, Crop, Resize};
 use crate::model::Precision;
 use crate::ops::conv2d::Conv;
-use crate::ops::device::{DeviceChoice, DeviceKind};
-use crate::train::config::TrainConfig;
-use crate::train::presets::{Cfg, Overrides, train_config};
+use crate::ops::device::DeviceChoice;
+use crate::train::presets::Cfg;
 
 /// Most bytes of a parameters file.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -36,6 +35,18 @@ pub struct Params {
     pub batch_gpu: Option<usize>,
     /// Weight of the R1 penalty; absent: the configuration's.
     pub gamma: Option<f64>,
+    /// Images that D compares for variety; absent: the configuration's.
+    pub mbstd_group: Option<usize>,
+    /// Learning rate of the generator; absent: the configuration's.
+    pub g_lr: Option<f64>,
+    /// Learning rate of the discriminator; absent: the configuration's.
+    pub d_lr: Option<f64>,
+    /// Half-life of the weight average, in thousands of images; absent: the configuration's.
+    pub ema_kimg: Option<f64>,
+    /// Weight of the path length penalty; absent: the configuration's.
+    pub pl_weight: Option<f64>,
+    /// Probability that two latents share an image's layers; absent: the configuration's.
+    pub style_mixing_prob: Option<f64>,
     /// Where the training runs.
     pub device: DeviceChoice,
     /// The types that a GPU computes in; absent: products of f32 rounded to 10 bits.
@@ -48,8 +59,20 @@ pub struct Params {
     pub seed: u64,
     /// Whether every picture is shown mirrored as well.
     pub mirror: bool,
+    /// Whether every picture is shown upside down as well.
+    pub mirror_y: bool,
     /// Augmentation of what the discriminator sees.
     pub aug: Aug,
+    /// Its strength, where that is fixed.
+    pub p: Option<f64>,
+    /// The sign of D on real images that adaptive augmentation aims at; absent: 0.6.
+    pub target: Option<f64>,
+    /// Thousands of images in which its strength can go from 0 to 1; absent: by the start.
+    pub ada_kimg: Option<f64>,
+    /// Layers of D that are not trained, from the image on.
+    pub freezed: usize,
+    /// Thousands of images before the generator of given weights moves; absent: by the device.
+    pub d_warmup: Option<f64>,
     /// How pictures become square.
     pub crop: Crop,
     /// Filter that scales the pictures.
@@ -59,6 +82,8 @@ pub struct Params {
     pub background: [u8; 3],
     /// Where classes come from.
     pub cond: Cond,
+    /// Whether the run also writes what a later one needs to go on.
+    pub state: StateKind,
     /// Time limit in minutes; absent: none.
     pub max_minutes: Option<f64>,
     /// Minutes between refreshes of the outputs.
@@ -74,57 +99,34 @@ impl Default for Params {
             batch: None,
             batch_gpu: None,
             gamma: None,
+            mbstd_group: None,
+            g_lr: None,
+            d_lr: None,
+            ema_kimg: None,
+            pl_weight: None,
+            style_mixing_prob: None,
             device: DeviceChoice::Auto,
             precision: None,
             conv: Conv::Fast,
             deterministic: false,
             seed: 0,
             mirror: false,
+            mirror_y: false,
             aug: Aug::Ada,
+            p: None,
+            target: None,
+            ada_kimg: None,
+            freezed: 0,
+            d_warmup: None,
             crop: Crop::Center,
             resize: Resize::Lanczos,
             background: [255; 3],
             cond: Cond::Off,
+            state: StateKind::Off,
             max_minutes: None,
             snap_minutes: 5.0,
         }
     }
-}
-
-/// What [`Params::resolve`] must know beside the parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Where the training runs.
-    pub device: DeviceKind,
-    /// Width and height of the loaded images, a power of two.
-    pub data_resolution: usize,
-    /// Length of a label; 0: no classes.
-    pub label_dim: usize,
-}
-
-impl Facts {
-    /// The facts of a set that is trained on by `device`.
-    pub fn of(dataset: &Dataset, device: DeviceKind) -> Self {
-        Self { device, data_resolution: dataset.resolution(), label_dim: dataset.label_dim() }
-    }
-}
-
-/// Something that a run says once at its start, since a person might expect otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[expect(missing_docs, reason = "each message says it")]
-pub enum Notice {
-    #[error("no GPU: cfg tiny")]
-    TinyOnCpu,
-    #[error("GPU: cfg auto")]
-    AutoOnGpu,
-    #[error("no GPU: precision is f32")]
-    FullOnCpu,
-    #[error("no GPU: automatic resolution is at most {limit}; ask for more with resolution")]
-    ResolutionLimit { limit: usize },
-    #[error("augmentation is not built yet: aug is off")]
-    AugOff,
-    #[error("mirroring is not built yet: mirror is off")]
-    MirrorOff,
 }
 
 impl Params {
@@ -180,82 +182,8 @@ impl Params {
         if let (Some(batch), Some(batch_gpu)) = (params.batch, params.batch_gpu) {
             problems.extend(Problem::rounds(batch, batch_gpu));
         }
+        problems.extend(Problem::of_aug(&params));
         if problems.is_empty() { Ok(params) } else { Err(ParamsError::Refused(problems)) }
-    }
-
-    /// The configuration: what was asked for, else by the device.
-    pub fn cfg_on(&self, device: DeviceKind) -> Cfg {
-        self.cfg.unwrap_or(match device {
-            DeviceKind::Cpu => Cfg::Tiny,
-            DeviceKind::Cuda => Cfg::Auto,
-        })
-    }
-
-    /// The types to compute in: those that were asked for, of which the processor has one only.
-    pub fn precision_on(&self, device: DeviceKind) -> Precision {
-        match device {
-            DeviceKind::Cpu => Precision::F32,
-            DeviceKind::Cuda => self.precision.unwrap_or(Precision::Tf32),
-        }
-    }
-
-    /// How the pictures are to be loaded; `memory_limit` is in bytes.
-    pub fn load_options(&self, device: DeviceKind, memory_limit: Option<u64>) -> LoadOptions {
-        LoadOptions {
-            resolution: self.resolution,
-            max_auto_resolution: max_auto_resolution(device),
-            crop: self.crop,
-            resize: self.resize,
-            background: self.background,
-            cond: self.cond,
-            memory_limit,
-        }
-    }
-
-    /// Decides what is left to decide.
-    ///
-    /// # Errors
-    /// Fails if `batch_gpu` does not divide the batch of the configuration.
-    pub fn resolve(&self, facts: &Facts) -> Result<TrainConfig, ParamsError> {
-        let overrides = Overrides {
-            batch: self.batch,
-            batch_gpu: self.batch_gpu,
-            gamma: self.gamma,
-            kimg: Some(self.kimg),
-            precision: self.precision_on(facts.device),
-            seed: self.seed,
-        };
-        let cfg = self.cfg_on(facts.device);
-        let config = train_config(cfg, facts.data_resolution, facts.label_dim, &overrides);
-        match Problem::rounds(config.batch, config.batch_gpu) {
-            Some(problem) => Err(ParamsError::Refused(vec![problem])),
-            None => Ok(config),
-        }
-    }
-
-    /// What to say at the start of a run on `device`.
-    pub fn notices(&self, device: DeviceKind) -> Vec<Notice> {
-        let is_cpu = device == DeviceKind::Cpu;
-        let limit = max_auto_resolution(device);
-        [
-            (self.cfg.is_none() && is_cpu, Notice::TinyOnCpu),
-            (self.cfg.is_none() && !is_cpu, Notice::AutoOnGpu),
-            (self.resolution.is_none() && is_cpu, Notice::ResolutionLimit { limit }),
-            (self.precision.is_some_and(|p| p != Precision::F32) && is_cpu, Notice::FullOnCpu),
-            (self.aug != Aug::NoAug, Notice::AugOff),
-            (self.mirror, Notice::MirrorOff),
-        ]
-        .into_iter()
-        .filter_map(|(applies, notice)| applies.then_some(notice))
-        .collect()
-    }
-}
-
-/// The highest resolution that a run without the parameter takes.
-fn max_auto_resolution(device: DeviceKind) -> usize {
-    match device {
-        DeviceKind::Cpu => 64,
-        DeviceKind::Cuda => 256,
     }
 }
 
@@ -276,10 +204,6 @@ mod tests {
     fn fixture(name: &str) -> Result<Params, ParamsError> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/algoCustomData");
         Params::from_json(Some(&std::fs::read(format!("{folder}/{name}.json")).unwrap()))
-    }
-
-    fn facts(device: DeviceKind) -> Facts {
-        Facts { device, data_resolution: 64, label_dim: 0 }
     }
 
     #[test]
@@ -331,33 +255,5 @@ mod tests {
             "gamma": 0.1, "max_minutes": 2.5, "aug": "noaug", "resize": "box", "device": "cuda"}"##;
         let params = read(json).unwrap();
         assert_eq!(read(&serde_json::to_string(&params).unwrap()), Ok(params));
-    }
-
-    #[test]
-    fn the_device_decides_what_is_absent() {
-        let params = Params::default();
-        let (cpu, cuda) = (DeviceKind::Cpu, DeviceKind::Cuda);
-        assert_eq!(params.resolve(&facts(cpu)).unwrap().g.z_dim, 128);
-        let on_gpu = params.resolve(&facts(cuda)).unwrap();
-        assert_eq!((on_gpu.g.z_dim, on_gpu.batch, on_gpu.total_kimg), (512, 32, 1000.0));
-        assert_eq!(params.load_options(cpu, None).max_auto_resolution, 64);
-        assert_eq!(params.load_options(cuda, None).max_auto_resolution, 256);
-        let limit = Notice::ResolutionLimit { limit: 64 };
-        assert_eq!(params.notices(cpu), [Notice::TinyOnCpu, limit, Notice::AugOff]);
-        let asked =
-            read(r#"{"cfg": "auto", "resolution": 64, "aug": "noaug", "mirror": 1}"#).unwrap();
-        assert_eq!(asked.notices(cpu), [Notice::MirrorOff]);
-        assert_eq!(asked.resolve(&facts(cpu)).unwrap().g.z_dim, 512);
-    }
-
-    #[test]
-    fn batch_gpu_divides_the_configuration_s_batch() {
-        let params = Params { batch_gpu: Some(5), ..Params::default() };
-        let error = params.resolve(&facts(DeviceKind::Cpu)).unwrap_err();
-        let line = "batch_gpu: expected a divisor of batch, which is 16, came 5; 4 would do";
-        assert_eq!(error.to_string(), line);
-        let params = Params { batch_gpu: Some(8), batch: Some(24), ..Params::default() };
-        let config = params.resolve(&facts(DeviceKind::Cpu)).unwrap();
-        assert_eq!((config.batch, config.batch_gpu), (24, 8));
     }
 }

@@ -12,10 +12,11 @@ use tracing::{info, warn};
 
 use super::memory::{Room, fit_batch_gpu, training_bytes};
 use super::outputs::Outputs;
-use super::params::{Facts, Params};
+use super::params::Params;
+use super::resolve::Facts;
 use super::run::{Run, Setup};
 use super::table::Aug;
-use crate::data::{Asset, Dataset, limits, load, scan};
+use crate::data::{Asset, Dataset, Mirror, limits, load, scan};
 use crate::model::Precision;
 use crate::ops::collective::{Member, connect};
 use crate::ops::conv2d::set_conv;
@@ -99,7 +100,9 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
     let (precision, deterministic) = (start.params.precision_on(kind), start.params.deterministic);
     set_math(Math { tf32: precision == Precision::Tf32, deterministic });
     set_conv(start.params.conv);
-    let mut config = start.params.resolve(&Facts::of(&dataset, kind))?;
+    let devices = [vec![start.device.device.clone()], device::others(&start.device)].concat();
+    let facts = Facts { num_gpus: devices.len(), ..Facts::of(&dataset, kind) };
+    let mut config = start.params.resolve(&facts)?;
     let room = match kind {
         DeviceKind::Cpu => Room::in_ram(limits::memory_limit(), dataset.num_bytes()),
         DeviceKind::Cuda => Room::on_gpu(device::free_device_bytes(kind)),
@@ -108,7 +111,6 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
         info!("batch_gpu is {}: less memory, the same batch in more rounds", config.batch_gpu);
     }
     let is_given = start.params.batch_gpu.is_some();
-    let devices = [vec![start.device.device.clone()], device::others(&start.device)].concat();
     let members = members(&mut config, &devices, is_given)?;
     announce_training(&config, kind, dataset.num_bytes());
     if room.is_too_small_for(&config) {
@@ -118,6 +120,7 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
     }
     let setup = Setup {
         options: json!(effective(&start.params)),
+        mirror: Mirror { x: start.params.mirror, y: start.params.mirror_y },
         outputs,
         stop: start.stop,
         snap_interval: Duration::from_secs_f64(start.params.snap_minutes * 60.0),
@@ -147,9 +150,9 @@ fn members(config: &mut TrainConfig, devices: &[Device], is_given: bool) -> Resu
     }
 }
 
-/// The parameters as this version follows them: it has no augmentation and no mirroring yet.
+/// The parameters as this version follows them: it has no augmentation yet.
 fn effective(params: &Params) -> Params {
-    Params { aug: Aug::NoAug, mirror: false, ..params.clone() }
+    Params { aug: Aug::NoAug, ..params.clone() }
 }
 
 fn announce_training(config: &TrainConfig, device: DeviceKind, dataset_bytes: u64) {

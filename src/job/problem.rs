@@ -9,7 +9,9 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::table::{PARAMETERS, Parameter};
+use super::params::Params;
+use super::resolve::Origin;
+use super::table::{Aug, PARAMETERS, Parameter};
 
 /// Most characters that a message quotes.
 const MAX_QUOTED: usize = 24;
@@ -55,6 +57,22 @@ pub enum Problem {
          {nearest} would do"
     )]
     Rounds { batch: usize, batch_gpu: usize, nearest: usize },
+    #[error(
+        "mbstd_group: expected a divisor of batch_gpu, which is {batch_gpu}, came {group}; \
+         {nearest} would do"
+    )]
+    Group { batch_gpu: usize, group: usize, nearest: usize },
+    #[error("freezed: expected whole blocks of the discriminator ({limits}), came {freezed}")]
+    PartOfABlock { freezed: usize, limits: String },
+    #[error(
+        "freezed: expected 0, since this run's discriminator is a fresh one and frozen layers \
+         would stay noise, came {freezed}; give a state to go on from"
+    )]
+    FreshD { freezed: usize },
+    #[error("p: expected a value with aug fixed, came none; 0.2 is a usual one")]
+    NoStrength,
+    #[error("{name}: expected with aug {with} only, came with aug {aug}; leave one of them out")]
+    OfOtherAug { name: &'static str, with: &'static str, aug: String },
 }
 
 /// A value before it is judged.
@@ -106,6 +124,46 @@ impl Problem {
     pub(super) fn rounds(batch: usize, batch_gpu: usize) -> Option<Self> {
         let nearest = crate::train::presets::largest_divisor(batch, batch_gpu);
         (nearest != batch_gpu).then_some(Self::Rounds { batch, batch_gpu, nearest })
+    }
+}
+
+impl Problem {
+    /// A problem if `batch_gpu` is not a multiple of the group.
+    pub(super) fn group(batch_gpu: usize, group: usize) -> Option<Self> {
+        let nearest = crate::train::presets::largest_divisor(batch_gpu, group);
+        (nearest != group).then_some(Self::Group { batch_gpu, group, nearest })
+    }
+
+    /// A problem if D is fresh, or if a part of a block would be frozen.
+    pub(super) fn frozen(freezed: usize, limits: &[usize], origin: Origin) -> Option<Self> {
+        if freezed == 0 {
+            None
+        } else if origin != Origin::State {
+            Some(Self::FreshD { freezed })
+        } else if limits.contains(&freezed) {
+            None
+        } else {
+            let limits: Vec<String> = limits.iter().map(ToString::to_string).collect();
+            Some(Self::PartOfABlock { freezed, limits: limits.join(", ") })
+        }
+    }
+
+    /// Numbers that mean nothing to the augmentation that was asked for.
+    pub(super) fn of_aug(params: &Params) -> impl Iterator<Item = Self> {
+        let aug = params.aug;
+        let of_other = |name: &'static str, given: bool, (with, needed): (&'static str, Aug)| {
+            let aug_name = serde_json::to_value(aug).ok()?.as_str()?.to_owned();
+            (given && aug != needed).then_some(Self::OfOtherAug { name, with, aug: aug_name })
+        };
+        let (fixed, ada) = (("fixed", Aug::Fixed), ("ada", Aug::Ada));
+        [
+            (aug == Aug::Fixed && params.p.is_none()).then_some(Self::NoStrength),
+            of_other("p", params.p.is_some(), fixed),
+            of_other("target", params.target.is_some(), ada),
+            of_other("ada_kimg", params.ada_kimg.is_some(), ada),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 

@@ -17,7 +17,7 @@ use super::fault;
 use super::outputs::{OutputName, Outputs};
 use super::progress::{Progress, Reporter};
 use super::statistics::{History, MIN_MEAN_NIMG, Window};
-use crate::data::{Batches, Dataset};
+use crate::data::{Batches, Dataset, Mirror};
 use crate::model::weights::{Header, to_bytes};
 use crate::model::{Generator, generator};
 use crate::ops::cancel::{self, Cancel};
@@ -39,6 +39,8 @@ const GRID_AT_ONCE: usize = 8;
 pub struct Setup {
     /// What was asked for, for the header of the weights.
     pub options: Value,
+    /// How pictures are shown besides upright.
+    pub mirror: Mirror,
     /// Where files go.
     pub outputs: Outputs,
     /// Set by a signal.
@@ -94,7 +96,7 @@ impl Run {
         let ranks = Ranks::new(config, members).context("the networks cannot be made")?;
         let device = ranks.lead().device();
         let num_classes = dataset.report().class_counts.len();
-        let batches = Batches::new(dataset, config.seed);
+        let batches = Batches::new(dataset, config.seed).mirrored(setup.mirror);
         let label_pool = batches.label_pool(device)?;
         let labels = match (&label_pool, num_classes) {
             (None, _) => GridLabels::None,

@@ -4,12 +4,12 @@
 //! table and of algorithm.json's `consumerParameters` (`tests/parameters.rs` holds the four
 //! together). Every value is read as text, so a flag and a JSON value fail in the same words.
 
-use serde::de::IntoDeserializer;
-use serde::de::value::Error as ValueError;
 use serde::{Deserialize, Serialize};
 
+use self::read::{boolean, choice, color, cond, power_of_two, real, set, set_or_auto, size, whole};
 use super::params::Params;
-use crate::data::Cond;
+
+mod read;
 
 /// How a form should ask for a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +55,21 @@ pub enum Aug {
     NoAug,
 }
 
+/// Whether a run also writes what a later one needs to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateKind {
+    /// It does not.
+    #[default]
+    Off,
+    /// For those who have the same pictures.
+    Sealed,
+    /// For everybody: at home.
+    Plain,
+}
+
 /// Every parameter, in the order in which people should meet them.
-pub const PARAMETERS: [Parameter; 19] = [
+pub const PARAMETERS: [Parameter; 32] = [
     Parameter {
         name: "resolution",
         flag: "resolution",
@@ -115,6 +128,66 @@ pub const PARAMETERS: [Parameter; 19] = [
         set: |params, text| set_or_auto(&mut params.gamma, text, |text| real(text, 0.0, 1000.0)),
     },
     Parameter {
+        name: "mbstd_group",
+        flag: "mbstd-group",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a whole number from 1 to 512 that divides batch_gpu, or auto",
+        doc: "Pictures that the discriminator compares for variety; auto: as the configuration has it.",
+        set: |params, text| set_or_auto(&mut params.mbstd_group, text, |text| size(text, 1, 512)),
+    },
+    Parameter {
+        name: "g_lr",
+        flag: "g-lr",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 0.1, or auto",
+        doc: "Learning rate of the generator; auto: as the configuration has it.",
+        set: |params, text| set_or_auto(&mut params.g_lr, text, |text| real(text, 0.0, 0.1)),
+    },
+    Parameter {
+        name: "d_lr",
+        flag: "d-lr",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 0.1, or auto",
+        doc: "Learning rate of the discriminator; auto: as the configuration has it.",
+        set: |params, text| set_or_auto(&mut params.d_lr, text, |text| real(text, 0.0, 0.1)),
+    },
+    Parameter {
+        name: "ema_kimg",
+        flag: "ema-kimg",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 100000, or auto",
+        doc: "Half-life of the average that makes the delivered weights, in thousands of pictures; auto: as the configuration has it.",
+        set: |params, text| {
+            set_or_auto(&mut params.ema_kimg, text, |text| real(text, 0.0, 100_000.0))
+        },
+    },
+    Parameter {
+        name: "pl_weight",
+        flag: "pl-weight",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 1000, or auto",
+        doc: "Weight of the path length penalty, which makes latents smooth; 0: off, a fifth faster; auto: as the configuration has it.",
+        set: |params, text| {
+            set_or_auto(&mut params.pl_weight, text, |text| real(text, 0.0, 1000.0))
+        },
+    },
+    Parameter {
+        name: "style_mixing_prob",
+        flag: "style-mixing-prob",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 1, or auto",
+        doc: "Probability that two latents share a picture's layers; auto: as the configuration has it.",
+        set: |params, text| {
+            set_or_auto(&mut params.style_mixing_prob, text, |text| real(text, 0.0, 1.0))
+        },
+    },
+    Parameter {
         name: "device",
         flag: "device",
         kind: Kind::Select,
@@ -169,6 +242,15 @@ pub const PARAMETERS: [Parameter; 19] = [
         set: |params, text| set(&mut params.mirror, boolean(text)),
     },
     Parameter {
+        name: "mirror_y",
+        flag: "mirror-y",
+        kind: Kind::Boolean,
+        default: "false",
+        allowed: "true or false",
+        doc: "Show every picture upside down as well.",
+        set: |params, text| set(&mut params.mirror_y, boolean(text)),
+    },
+    Parameter {
         name: "aug",
         flag: "aug",
         kind: Kind::Select,
@@ -176,6 +258,55 @@ pub const PARAMETERS: [Parameter; 19] = [
         allowed: "ada, fixed or noaug",
         doc: "Augmentation against overfitting: adaptive, of one strength, or none.",
         set: |params, text| set(&mut params.aug, choice(text)),
+    },
+    Parameter {
+        name: "p",
+        flag: "p",
+        kind: Kind::Text,
+        default: "",
+        allowed: "a number from 0 to 1",
+        doc: "Strength of the augmentation with aug fixed, which needs it; empty: none.",
+        set: |params, text| set(&mut params.p, real(text, 0.0, 1.0).map(Some)),
+    },
+    Parameter {
+        name: "target",
+        flag: "target",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from -1 to 1, or auto",
+        doc: "With aug ada: how often more the discriminator should be right than wrong on real pictures; auto: 0.6.",
+        set: |params, text| set_or_auto(&mut params.target, text, |text| real(text, -1.0, 1.0)),
+    },
+    Parameter {
+        name: "ada_kimg",
+        flag: "ada-kimg",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 1 to 100000, or auto",
+        doc: "With aug ada: thousands of pictures in which the strength can go from 0 to 1; auto: 500, from given weights 100.",
+        set: |params, text| {
+            set_or_auto(&mut params.ada_kimg, text, |text| real(text, 1.0, 100_000.0))
+        },
+    },
+    Parameter {
+        name: "freezed",
+        flag: "freezed",
+        kind: Kind::Number,
+        default: "0",
+        allowed: "a whole number from 0 to 32",
+        doc: "Layers of the discriminator that stay as they are, from the picture inwards: 4, 7, 10 .. for whole blocks; needs a discriminator from a state.",
+        set: |params, text| set(&mut params.freezed, size(text, 0, 32)),
+    },
+    Parameter {
+        name: "d_warmup",
+        flag: "d-warmup",
+        kind: Kind::Text,
+        default: "auto",
+        allowed: "a number from 0 to 10000, or auto",
+        doc: "After a start from given weights: thousands of pictures in which only the discriminator learns, then as many until the generator learns at its full rate; auto: 2, with a GPU 20.",
+        set: |params, text| {
+            set_or_auto(&mut params.d_warmup, text, |text| real(text, 0.0, 10_000.0))
+        },
     },
     Parameter {
         name: "crop",
@@ -215,6 +346,15 @@ pub const PARAMETERS: [Parameter; 19] = [
         set: |params, text| set(&mut params.cond, cond(text)),
     },
     Parameter {
+        name: "state",
+        flag: "state",
+        kind: Kind::Select,
+        default: "off",
+        allowed: "off, sealed or plain",
+        doc: "Also write state.safetensors, from which a later job with the same pictures goes on: sealed so that only such a job can read it; plain: at home only.",
+        set: |params, text| set(&mut params.state, choice(text)),
+    },
+    Parameter {
         name: "max_minutes",
         flag: "max-minutes",
         kind: Kind::Number,
@@ -234,79 +374,6 @@ pub const PARAMETERS: [Parameter; 19] = [
     },
 ];
 
-fn set<T>(field: &mut T, value: Option<T>) -> Option<()> {
-    *field = value?;
-    Some(())
-}
-
-/// As [`set`]; `auto` makes the field absent.
-fn set_or_auto<T>(field: &mut Option<T>, text: &str, parse: fn(&str) -> Option<T>) -> Option<()> {
-    let value = if text.eq_ignore_ascii_case("auto") { None } else { Some(parse(text)?) };
-    *field = value;
-    Some(())
-}
-
-fn real(text: &str, min: f64, max: f64) -> Option<f64> {
-    let number = text.parse::<f64>().ok()? + 0.0; // -0 becomes 0
-    (min..=max).contains(&number).then_some(number)
-}
-
-/// Reads `64`, and `64.0` and `6.4e1` as well, since forms send whole numbers in these ways.
-fn whole(text: &str, min: u64, max: u64) -> Option<u64> {
-    let exact = text.parse::<u64>().ok();
-    let number = exact.or_else(|| {
-        let number = real(text, 0.0, 9_007_199_254_740_992.0)?; // 2^53
-        (number.fract() == 0.0).then_some(number as u64)
-    })?;
-    (min..=max).contains(&number).then_some(number)
-}
-
-fn size(text: &str, min: u64, max: u64) -> Option<usize> {
-    whole(text, min, max)?.try_into().ok()
-}
-
-fn power_of_two(text: &str, min: u64, max: u64) -> Option<usize> {
-    size(text, min, max).filter(|size| size.is_power_of_two())
-}
-
-fn boolean(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" => Some(true),
-        "false" | "0" => Some(false),
-        _ => None,
-    }
-}
-
-/// A variant of an enum by its serde name.
-fn choice<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
-    let text = text.to_ascii_lowercase();
-    let deserializer = IntoDeserializer::<ValueError>::into_deserializer(text.as_str());
-    T::deserialize(deserializer).ok()
-}
-
-fn cond(text: &str) -> Option<Cond> {
-    match boolean(text) {
-        Some(true) => Some(Cond::Auto),
-        Some(false) => Some(Cond::Off),
-        None => choice(text),
-    }
-}
-
-fn color(text: &str) -> Option<[u8; 3]> {
-    match text.to_ascii_lowercase().as_str() {
-        "white" => Some([255; 3]),
-        "black" => Some([0; 3]),
-        text => {
-            let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6)?;
-            if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return None; // `from_str_radix` would also take a sign
-            }
-            let [_, r, g, b] = u32::from_str_radix(digits, 16).ok()?.to_be_bytes();
-            Some([r, g, b])
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,44 +387,6 @@ mod tests {
                 assert!((parameter.set)(&mut params, parameter.default).is_some());
             }
             assert_eq!(params, Params::default(), "{}", parameter.name);
-        }
-    }
-
-    #[test]
-    fn numbers() {
-        assert_eq!(real("0.3", 0.0, 1.0), Some(0.3));
-        assert_eq!(real("1e-1", 0.0, 1.0), Some(0.1));
-        assert!(real("-0.0", 0.0, 1.0).unwrap().is_sign_positive());
-        for text in ["NaN", "nan", "inf", "-inf", "1e999", "1,5", "0x1", "", "1 2", "1_0", "٣"] {
-            assert_eq!(real(text, 0.0, 1e300), None, "{text}");
-        }
-        assert_eq!(whole("64.0", 0, 100), Some(64));
-        assert_eq!(whole("-0", 0, 100), Some(0));
-        for text in ["64.5", "-1", "1e300", "18446744073709551616", "101"] {
-            assert_eq!(whole(text, 0, 100), None, "{text}");
-        }
-        assert_eq!(power_of_two("96", 8, 1024), None);
-        assert_eq!(power_of_two("4", 8, 1024), None);
-        assert_eq!(power_of_two("1024", 8, 1024), Some(1024));
-    }
-
-    #[test]
-    fn words() {
-        assert_eq!(boolean("True"), Some(true));
-        assert_eq!(boolean("0"), Some(false));
-        assert_eq!(boolean("yes"), None);
-        assert_eq!(choice("NoAug"), Some(Aug::NoAug));
-        assert_eq!(choice::<Aug>("ad"), None);
-        assert_eq!(cond("true"), Some(Cond::Auto));
-        assert_eq!(cond("folders"), Some(Cond::Folders));
-    }
-
-    #[test]
-    fn colors() {
-        assert_eq!(color("White"), Some([255, 255, 255]));
-        assert_eq!(color("#0a0B0c"), Some([10, 11, 12]));
-        for text in ["#fff", "ffffff", "#+fffff", "#12345g", "#éééé", "red"] {
-            assert_eq!(color(text), None, "{text}");
         }
     }
 }

@@ -86,6 +86,36 @@ impl GeneratorConfig {
 }
 
 impl DiscriminatorConfig {
+    /// Layers of the blocks in the order in which they can be frozen, from the image on: the
+    /// begins of their parameters' names. The epilogue at 4x4 always learns.
+    pub fn freezable_layers(&self) -> Vec<String> {
+        self.blocks().into_iter().flatten().collect()
+    }
+
+    /// Numbers of layers that are whole blocks.
+    pub fn freeze_limits(&self) -> Vec<usize> {
+        let ends = self.blocks().into_iter().scan(0, |end, block| {
+            *end += block.len();
+            Some(*end)
+        });
+        ends.collect()
+    }
+
+    /// The layers of each block, the highest resolution first.
+    fn blocks(&self) -> Vec<Vec<String>> {
+        let layers = |(idx, res): (usize, usize)| {
+            let has_rgb = idx == 0 || self.architecture == Architecture::Skip;
+            let names = [
+                has_rgb.then_some("fromrgb"),
+                Some("conv0"),
+                Some("conv1"),
+                (self.architecture == Architecture::Resnet).then_some("skip"),
+            ];
+            names.into_iter().flatten().map(|name| format!("b{res}.{name}.")).collect()
+        };
+        self.block_resolutions().into_iter().enumerate().map(layers).collect()
+    }
+
     /// Resolutions of the blocks, the highest first, without the epilogue's 4.
     pub fn block_resolutions(&self) -> Vec<usize> {
         resolutions(self.img_resolution).into_iter().skip(1).rev().collect()
@@ -99,4 +129,31 @@ impl DiscriminatorConfig {
 
 fn resolutions(img_resolution: usize) -> Vec<usize> {
     (2..=img_resolution.ilog2()).map(|log2| 1 << log2).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_blocks_of_a_resnet_end_at_4_7_10() {
+        let d = |architecture: Architecture| DiscriminatorConfig {
+            c_dim: 0,
+            img_resolution: 32,
+            img_channels: 3,
+            channel_base: 16384,
+            channel_max: 512,
+            conv_clamp: None,
+            architecture,
+            mbstd_group_size: Some(4),
+            mbstd_num_channels: 1,
+            mapping_layers: 8,
+        };
+        assert_eq!(d(Architecture::Resnet).freeze_limits(), [4, 7, 10]);
+        assert_eq!(d(Architecture::Orig).freeze_limits(), [3, 5, 7]);
+        assert_eq!(d(Architecture::Skip).freeze_limits(), [3, 6, 9]);
+        let layers = d(Architecture::Resnet).freezable_layers();
+        let first = ["b32.fromrgb.", "b32.conv0.", "b32.conv1.", "b32.skip.", "b16.conv0."];
+        assert_eq!(layers[..5], first);
+    }
 }

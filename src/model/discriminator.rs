@@ -112,6 +112,11 @@ fn enter(x: Option<Traced>, fromrgb: Option<&Conv2d>, img: &Traced) -> Result<Tr
 }
 
 impl Discriminator {
+    /// Its shape.
+    pub fn config(&self) -> &DiscriminatorConfig {
+        &self.config
+    }
+
     /// The same network with blocks of other types; the epilogue keeps that of its weights.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {

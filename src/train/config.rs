@@ -5,6 +5,27 @@ use serde::{Deserialize, Serialize};
 use crate::model::Precision;
 use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
 
+/// The probability `p` of each augmentation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strength {
+    /// Nothing is augmented.
+    #[default]
+    Off,
+    /// The same all the time.
+    Fixed {
+        /// In `[0, 1]`.
+        p: f64,
+    },
+    /// As strong as overfitting demands, see [`super::ada`].
+    Adaptive {
+        /// Mean sign of D on real images that is aimed at.
+        target: f64,
+        /// Thousands of images in which `p` can go from 0 to 1.
+        kimg: f64,
+    },
+}
+
 /// A training run without anything left to decide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
@@ -16,8 +37,10 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Images per forward pass; `batch` is a multiple of it, the rounds are accumulated.
     pub batch_gpu: usize,
-    /// Learning rate of both networks, before the lazy-regularisation correction.
-    pub lr: f64,
+    /// Learning rate of the generator, before the lazy-regularisation correction.
+    pub g_lr: f64,
+    /// Learning rate of the discriminator, before the lazy-regularisation correction.
+    pub d_lr: f64,
     /// Weight of the R1 penalty.
     pub r1_gamma: f64,
     /// Weight of the path length penalty; 0: off.
@@ -28,6 +51,13 @@ pub struct TrainConfig {
     pub ema_kimg: f64,
     /// The half-life is at most this share of the images seen; absent: no ramp.
     pub ema_rampup: Option<f64>,
+    /// How strong the augmentation is.
+    pub strength: Strength,
+    /// Layers of D that are not trained, counted from the image.
+    pub freezed: usize,
+    /// Thousands of images in which G stands still, and then as many in which its learning rate
+    /// grows: a fresh D wrecks a trained G.
+    pub d_warmup_kimg: f64,
     /// Length of the training, in thousands of real images shown to D.
     pub total_kimg: f64,
     /// The types that the networks' blocks compute in while they are trained.

@@ -27,7 +27,7 @@ pub struct Networks {
     pub d_store: Store,
     /// Trainable variables of the generator, sorted by name.
     pub g_params: Vec<Var>,
-    /// Trainable variables of the discriminator, sorted by name.
+    /// Variables of the discriminator that are trained, sorted by name.
     pub d_params: Vec<Var>,
     g: Generator,
     g_frozen: Generator,
@@ -130,6 +130,18 @@ impl Networks {
             g_store,
             d_store,
         })
+    }
+
+    /// The same networks, of whose discriminator the first layers stay as they are.
+    ///
+    /// Reference: Mo et al. 2020, arXiv:2002.10964 (`FreezeD`).
+    #[must_use]
+    pub fn with_frozen_layers(self, num_layers: usize) -> Self {
+        let layers = self.d.config().freezable_layers();
+        let frozen = &layers[..num_layers.min(layers.len())];
+        let stays = |name: &str| frozen.iter().any(|layer| name.starts_with(layer.as_str()));
+        let trained = self.d_store.params().into_iter().filter(|(name, _)| !stays(name));
+        Self { d_params: trained.map(|(_, var)| var).collect(), ..self }
     }
 
     /// The same networks with blocks of other types.

@@ -4,15 +4,15 @@
 //! single numbers afterwards. As in the reference, a batch that was asked for changes neither
 //! gamma nor the half-life of the average: those follow the preset's own batch.
 //!
-//! Numbers are those of one GPU, where the reference accumulates the rounds of a preset
-//! that was made for several.
+//! A preset that was made for several GPUs has the rounds of several also on one; `auto` grows its
+//! batch with the GPUs that there are.
 //!
 //! Reference: Karras et al. 2020, arXiv:2006.06676, appendix B; checked against the dry-run
 //! configurations of its implementation (`tests/fixtures/train_configs.json`).
 
 use serde::{Deserialize, Serialize};
 
-use super::config::TrainConfig;
+use super::config::{Strength, TrainConfig};
 use crate::model::Precision;
 use crate::model::config::{Architecture, DiscriminatorConfig, GeneratorConfig};
 
@@ -44,8 +44,28 @@ pub struct Overrides {
     /// Images per forward pass; must divide the batch. Absent: the preset's, or all of a
     /// batch that was asked for.
     pub batch_gpu: Option<usize>,
+    /// GPUs that share a batch, of which `auto` makes use; 0 is 1.
+    pub num_gpus: usize,
+    /// Images per minibatch-std group.
+    pub mbstd_group: Option<usize>,
     /// Weight of the R1 penalty.
     pub gamma: Option<f64>,
+    /// Learning rate of the generator.
+    pub g_lr: Option<f64>,
+    /// Learning rate of the discriminator.
+    pub d_lr: Option<f64>,
+    /// Half-life of the weight average, in thousands of images.
+    pub ema_kimg: Option<f64>,
+    /// Weight of the path length penalty.
+    pub pl_weight: Option<f64>,
+    /// Probability that two latents share an image's layers.
+    pub style_mixing_prob: Option<f64>,
+    /// How strong the augmentation is.
+    pub strength: Strength,
+    /// Layers of D that are not trained.
+    pub freezed: usize,
+    /// The run starts from a trained generator: the average needs no ramp, D some time.
+    pub d_warmup_kimg: Option<f64>,
     /// Length of the training, in thousands of real images.
     pub kimg: Option<f64>,
     /// The types that the networks' blocks compute in.
@@ -75,7 +95,7 @@ struct Preset {
 /// The mini-batch std group is the preset's; where the reference would stop because the group
 /// does not divide `batch_gpu`, it is the largest smaller one that does.
 pub fn train_config(cfg: Cfg, res: usize, c_dim: usize, overrides: &Overrides) -> TrainConfig {
-    let preset = preset(cfg, res);
+    let preset = preset(cfg, res, overrides.num_gpus.max(1));
     let is_cifar = cfg == Cfg::Cifar;
     let g = GeneratorConfig {
         z_dim: preset.latent_dim,
@@ -97,7 +117,7 @@ pub fn train_config(cfg: Cfg, res: usize, c_dim: usize, overrides: &Overrides) -
         channel_max: preset.channel_max,
         conv_clamp: Some(256.0),
         architecture: if is_cifar { Architecture::Orig } else { Architecture::Resnet },
-        mbstd_group_size: Some(preset.mbstd_group_size),
+        mbstd_group_size: Some(overrides.mbstd_group.unwrap_or(preset.mbstd_group_size)),
         mbstd_num_channels: 1,
         mapping_layers: 8,
     };
@@ -106,17 +126,24 @@ pub fn train_config(cfg: Cfg, res: usize, c_dim: usize, overrides: &Overrides) -
         d,
         batch: overrides.batch.unwrap_or(preset.batch),
         batch_gpu: 0, // set below, with the group that depends on it
-        lr: preset.lr,
+        g_lr: overrides.g_lr.unwrap_or(preset.lr),
+        d_lr: overrides.d_lr.unwrap_or(preset.lr),
         r1_gamma: overrides.gamma.unwrap_or(preset.gamma),
-        pl_weight: if is_cifar { 0.0 } else { 2.0 },
-        style_mixing_prob: if is_cifar { 0.0 } else { 0.9 },
-        ema_kimg: preset.ema_kimg,
-        ema_rampup: preset.ema_rampup,
+        pl_weight: overrides.pl_weight.unwrap_or(if is_cifar { 0.0 } else { 2.0 }),
+        style_mixing_prob: overrides.style_mixing_prob.unwrap_or(if is_cifar { 0.0 } else { 0.9 }),
+        ema_kimg: overrides.ema_kimg.unwrap_or(preset.ema_kimg),
+        ema_rampup: preset.ema_rampup.filter(|_| overrides.d_warmup_kimg.is_none()),
+        strength: overrides.strength,
+        freezed: overrides.freezed,
+        d_warmup_kimg: overrides.d_warmup_kimg.unwrap_or_default(),
         total_kimg: overrides.kimg.unwrap_or(preset.kimg),
         precision: overrides.precision,
         seed: overrides.seed,
     };
-    let batch_gpu = overrides.batch_gpu.or(overrides.batch).unwrap_or(preset.batch_gpu);
+    let share = overrides
+        .batch
+        .map(|batch| largest_divisor(batch, batch.div_ceil(overrides.num_gpus.max(1))));
+    let batch_gpu = overrides.batch_gpu.or(share).unwrap_or(preset.batch_gpu);
     set_batch_gpu(&mut config, batch_gpu);
     config
 }
@@ -140,11 +167,14 @@ pub fn largest_divisor(n: usize, at_most: usize) -> usize {
     (1..=at_most.min(n)).rev().find(|divisor| n.is_multiple_of(*divisor)).unwrap_or(1)
 }
 
-fn preset(cfg: Cfg, res: usize) -> Preset {
+fn preset(cfg: Cfg, res: usize, num_gpus: usize) -> Preset {
     match cfg {
-        Cfg::Auto => auto(res, (4096 / res).clamp(1, 32)),
+        Cfg::Auto => {
+            let batch = (num_gpus * (4096 / res).min(32)).min(64).max(num_gpus);
+            auto(res, batch, num_gpus)
+        }
         Cfg::Tiny => {
-            Preset { channel_base: 2048, channel_max: 64, latent_dim: 128, ..auto(res, 16) }
+            Preset { channel_base: 2048, channel_max: 64, latent_dim: 128, ..auto(res, 16, 1) }
         }
         Cfg::Stylegan2 => paper(32, 10.0),
         Cfg::Paper256 => Preset { channel_base: 16384, ..paper(64, 1.0) },
@@ -162,13 +192,14 @@ fn preset(cfg: Cfg, res: usize) -> Preset {
     }
 }
 
-/// The heuristic for one GPU.
-fn auto(res: usize, batch: usize) -> Preset {
+/// The heuristic for a batch that GPUs share.
+fn auto(res: usize, batch: usize, num_gpus: usize) -> Preset {
+    let batch_gpu = batch / num_gpus;
     Preset {
         kimg: 25_000.0,
         batch,
-        batch_gpu: batch,
-        mbstd_group_size: batch.min(4),
+        batch_gpu,
+        mbstd_group_size: batch_gpu.min(4),
         channel_base: if res >= 512 { 32768 } else { 16384 },
         channel_max: 512,
         latent_dim: 512,
@@ -208,18 +239,40 @@ mod tests {
 
     const FIXTURE: &str = include_str!("../../tests/fixtures/train_configs.json");
 
-    /// What the option at the end of a key of the fixture asks for.
-    fn overrides(option: Option<&str>) -> Overrides {
-        match option {
-            Some("opt_batch") => Overrides { batch: Some(16), ..Overrides::default() },
-            Some("opt_gamma") => Overrides { gamma: Some(2.5), ..Overrides::default() },
-            Some("opt_kimg") => Overrides { kimg: Some(1000.0), ..Overrides::default() },
-            _ => Overrides::default(), // the option changes nothing that is compared
-        }
+    /// What a key of the fixture asks for: `resR.CFG.gpusN[.opt_X]`.
+    fn asked(key: &str) -> (Cfg, usize, Overrides) {
+        let parts: Vec<&str> = key.split('.').collect();
+        let cfg: Cfg = serde_json::from_value(Value::from(parts[1])).unwrap();
+        let res = parts[0].strip_prefix("res").unwrap().parse().unwrap();
+        let num_gpus = parts[2].strip_prefix("gpus").unwrap().parse().unwrap();
+        let ada = |target: f64, kimg: f64| Strength::Adaptive { target, kimg };
+        let usual = Overrides { num_gpus, strength: ada(0.6, 500.0), ..Overrides::default() };
+        let overrides = match parts.get(3).copied() {
+            None | Some("opt_mirror" | "opt_snap" | "opt_blit") => usual, // nothing of these is here
+            Some("opt_batch") => Overrides { batch: Some(16), ..usual },
+            Some("opt_gamma") => Overrides { gamma: Some(2.5), ..usual },
+            Some("opt_kimg") => Overrides { kimg: Some(1000.0), ..usual },
+            Some("opt_freezed") => Overrides { freezed: 4, ..usual },
+            Some("opt_noaug") => Overrides { strength: Strength::Off, ..usual },
+            Some("opt_fixed") => Overrides { strength: Strength::Fixed { p: 0.3 }, ..usual },
+            Some("opt_target") => Overrides { strength: ada(0.7, 500.0), ..usual },
+            Some("opt_resume") => {
+                Overrides { strength: ada(0.6, 100.0), d_warmup_kimg: Some(0.0), ..usual }
+            }
+            Some(other) => panic!("{other}: not known"),
+        };
+        (cfg, res, overrides)
     }
 
     /// The configuration in the fixture's terms.
     fn row(config: &TrainConfig) -> BTreeMap<String, Value> {
+        let (p, ada_target, ada_kimg) = match config.strength {
+            Strength::Off => (None, None, None),
+            Strength::Fixed { p } => (Some(p), None, None),
+            Strength::Adaptive { target, kimg } => {
+                (None, Some(target), Some(kimg).filter(|kimg| *kimg != 500.0)) // its default
+            }
+        };
         let row = serde_json::json!({
             "resolution": config.g.img_resolution,
             "batch": config.batch,
@@ -234,7 +287,12 @@ mod tests {
             "d_conv_clamp": config.d.conv_clamp,
             "channel_max": config.d.channel_max,
             "mbstd_group_size": config.d.mbstd_group_size,
-            "lr": config.lr,
+            "g_lr": config.g_lr,
+            "d_lr": config.d_lr,
+            "freezed": config.freezed,
+            "p": p,
+            "ada_target": ada_target,
+            "ada_kimg": ada_kimg,
             "r1_gamma": config.r1_gamma,
             "pl_weight": config.pl_weight,
             "style_mixing_prob": config.style_mixing_prob,
@@ -258,16 +316,14 @@ mod tests {
         let fixture: BTreeMap<String, BTreeMap<String, Value>> =
             serde_json::from_str(FIXTURE).unwrap();
         for (key, expected) in &fixture {
-            let parts: Vec<&str> = key.split('.').collect();
-            let cfg: Cfg = serde_json::from_value(Value::from(parts[1])).unwrap();
-            let res = parts[0].strip_prefix("res").unwrap().parse().unwrap();
-            let row = row(&train_config(cfg, res, 0, &overrides(parts.get(3).copied())));
+            let (cfg, res, overrides) = asked(key);
+            let row = row(&train_config(cfg, res, 0, &overrides));
             assert_eq!(row.len(), expected.len(), "{key}");
             for (field, value) in expected {
                 assert!(equal(&row[field], value), "{key}.{field}: {} != {value}", row[field]);
             }
         }
-        assert_eq!(fixture.len(), 46);
+        assert_eq!(fixture.len(), 119);
     }
 
     #[test]

@@ -95,14 +95,14 @@ impl Trainer {
     /// Fails if memory for the optimizers cannot be had.
     pub fn with_networks(config: TrainConfig, networks: Networks) -> Result<Self> {
         // The main and the lazy loss share an optimizer, which counts (r + 1) steps for each r.
-        let adam = |interval: u64, params: &[Var]| {
+        let adam = |interval: u64, lr: f64, params: &[Var]| {
             let ratio = interval as f64 / (interval as f64 + 1.0);
-            let (lr, beta2) = (config.lr * ratio, 0.99f64.powf(ratio));
+            let (lr, beta2) = (lr * ratio, 0.99f64.powf(ratio));
             Adam::new(params.to_vec(), AdamConfig { lr, beta1: 0.0, beta2, eps: 1e-8 })
         };
-        let networks = networks.with_precision(config.precision);
-        let adam_g = adam(G_REG_INTERVAL, &networks.g_params)?;
-        let adam_d = adam(D_REG_INTERVAL, &networks.d_params)?;
+        let networks = networks.with_precision(config.precision).with_frozen_layers(config.freezed);
+        let adam_g = adam(G_REG_INTERVAL, config.g_lr, &networks.g_params)?;
+        let adam_d = adam(D_REG_INTERVAL, config.d_lr, &networks.d_params)?;
         let g_ema = networks.g_store.deep_copy()?;
         let g_ema_params = g_ema.params().into_iter().map(|(_, var)| var).collect();
         Ok(Self {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor, Var};
 use serde_json::Value;
 use stylegan2_c2d::model::{Noise, Precision, Store};
-use stylegan2_c2d::train::config::TrainConfig;
+use stylegan2_c2d::train::config::{Strength, TrainConfig};
 use stylegan2_c2d::train::draws::Round;
 use stylegan2_c2d::train::phases::{Draw, Networks, Reals};
 use stylegan2_c2d::train::trainer::{StepStats, Trainer};
@@ -36,12 +36,16 @@ fn trainer(state: &Golden, dtype: DType) -> Result<Trainer> {
         d: loaded.d_config.clone(),
         batch,
         batch_gpu: batch,
-        lr: number("lr")?,
+        g_lr: number("lr")?,
+        d_lr: number("lr")?,
         r1_gamma: number("r1_gamma")?,
         pl_weight: 2.0,
         style_mixing_prob: 0.0,
         ema_kimg: number("ema_nimg")? / 1000.0,
         ema_rampup: None,
+        strength: Strength::Off,
+        freezed: 0,
+        d_warmup_kimg: 0.0,
         total_kimg: 1.0,
         precision: Precision::F32,
         seed: 0,
