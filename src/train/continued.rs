@@ -4,14 +4,29 @@ use serde_json::Value;
 
 use super::config::TrainConfig;
 
-/// Numbers of a [`TrainConfig`] that may be asked for anew when a run goes on.
-const ASKED: [&str; 4] = ["total_kimg", "lr", "r1_gamma", "precision"];
-/// Numbers that a run keeps as it has them: where its rounds became smaller, and how it began.
-const KEPT: [&str; 3] = ["batch_gpu", "d.mbstd_group_size", "ema_rampup"];
+/// Numbers that are always asked for anew.
+const ASKED: [&str; 3] = ["total_kimg", "precision", "freezed"];
+/// Numbers that may be asked for anew; those of the run, where nobody did.
+const CHANGEABLE: [&str; 9] = [
+    "g_lr",
+    "d_lr",
+    "r1_gamma",
+    "pl_weight",
+    "style_mixing_prob",
+    "ema_kimg",
+    "strength.fixed.p",
+    "strength.adaptive.target",
+    "strength.adaptive.kimg",
+];
+/// Numbers that are the run's, and must be repeated as they are where somebody asks for them.
+const KEPT: [&str; 5] = ["batch", "batch_gpu", "d.mbstd_group_size", "ema_rampup", "d_warmup_kimg"];
 
 /// What a run was trained with differs from what is asked for, where it may not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: expected {kept}, as this training has it, came {asked}")]
+#[error(
+    "{field}: expected {kept}, as this training has it, came {asked}; give the parameters that it \
+     began with"
+)]
 pub struct Mismatch {
     /// Where, in the words of the header of `generator.safetensors`.
     pub field: String,
@@ -23,41 +38,46 @@ pub struct Mismatch {
 
 /// The configuration with which a run of configuration `kept` goes on when `asked` is asked for.
 ///
-/// Its length, learning rate, gamma and precision are asked for; `batch_gpu` and how it began are
-/// the run's; everything else must be equal.
+/// Length, precision and frozen layers are asked for; learning rates, gamma and the like are the
+/// run's unless they are `given`; so are its batches, which cannot change; all else must be equal.
+///
+/// * `given` - which numbers somebody asked for by name, as paths like `d.mbstd_group_size`.
 ///
 /// # Errors
 /// Names the first number that differs and may not.
 pub fn continued(
     asked: &TrainConfig,
     kept: &TrainConfig,
-) -> std::result::Result<TrainConfig, Mismatch> {
+    given: &[&str],
+) -> Result<TrainConfig, Mismatch> {
     let unreadable = |_| Mismatch {
         field: "config".to_owned(),
-        kept: "a configuration of this version".to_owned(),
+        kept: "one of this version".to_owned(),
         asked: "another".to_owned(),
     };
-    let mut asked = serde_json::to_value(asked).map_err(unreadable)?;
+    let mut merged = serde_json::to_value(asked).map_err(unreadable)?;
     let kept = serde_json::to_value(kept).map_err(unreadable)?;
-    for field in KEPT {
+    for field in CHANGEABLE.iter().chain(&KEPT).filter(|field| !given.contains(field)) {
         let pointer = format!("/{}", field.replace('.', "/"));
-        if let (Some(to), Some(from)) = (asked.pointer_mut(&pointer), kept.pointer(&pointer)) {
+        if let (Some(to), Some(from)) = (merged.pointer_mut(&pointer), kept.pointer(&pointer)) {
             *to = from.clone();
         }
     }
-    match difference(&asked, &kept, "") {
+    match difference(&merged, &kept, "") {
         Some(mismatch) => Err(mismatch),
-        None => serde_json::from_value(asked).map_err(unreadable),
+        None => serde_json::from_value(merged).map_err(unreadable),
     }
 }
 
 /// The first difference of two values that may not be there.
 fn difference(asked: &Value, kept: &Value, path: &str) -> Option<Mismatch> {
-    if ASKED.contains(&path) {
+    if ASKED.contains(&path) || CHANGEABLE.contains(&path) {
         return None;
     }
-    if let (Value::Object(a), Value::Object(b)) = (asked, kept) {
-        return a.iter().zip(b).find_map(|((name, a), (_, b))| {
+    if let (Value::Object(a), Value::Object(b)) = (asked, kept)
+        && a.keys().eq(b.keys())
+    {
+        return a.iter().zip(b.values()).find_map(|((name, a), b)| {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             difference(a, b, &path)
         });
@@ -73,37 +93,53 @@ fn difference(asked: &Value, kept: &Value, path: &str) -> Option<Mismatch> {
 mod tests {
     use super::*;
     use crate::model::Precision;
+    use crate::train::config::Strength;
     use crate::train::presets::{Cfg, Overrides, set_batch_gpu, train_config};
 
     fn config(batch: usize) -> TrainConfig {
-        let overrides = Overrides { batch: Some(batch), kimg: Some(2.0), ..Overrides::default() };
+        let strength = Strength::Adaptive { target: 0.6, kimg: 500.0 };
+        let overrides =
+            Overrides { batch: Some(batch), kimg: Some(2.0), strength, ..Overrides::default() };
         train_config(Cfg::Tiny, 16, 3, &overrides)
     }
 
     #[test]
-    fn length_and_rates_are_asked_for() {
-        let kept = config(16);
-        let precision = Precision::Tf32;
-        let (total_kimg, lr, r1_gamma) = (4.0, 0.1 + 0.2, 7.5);
-        let asked = TrainConfig { total_kimg, lr, r1_gamma, precision, ..config(16) };
-        assert_eq!(continued(&asked, &kept), Ok(asked));
+    fn length_is_asked_for_and_rates_where_they_are_given() {
+        let (freezed, total_kimg, precision) = (3, 4.0, Precision::Tf32);
+        let strength = Strength::Adaptive { target: 0.5, kimg: 100.0 };
+        let asked = TrainConfig { freezed, total_kimg, precision, ..config(16) };
+        assert_eq!(continued(&asked, &config(16), &[]).as_ref(), Ok(&asked));
+        let (g_lr, r1_gamma) = (0.1 + 0.2, 7.5);
+        let rates = TrainConfig { g_lr, r1_gamma, strength, ..asked.clone() };
+        assert_eq!(continued(&rates, &config(16), &[]).as_ref(), Ok(&asked));
+        let given = ["g_lr", "r1_gamma", "strength.adaptive.target", "strength.adaptive.kimg"];
+        assert_eq!(continued(&rates, &config(16), &given).as_ref(), Ok(&rates));
     }
 
     #[test]
-    fn rounds_and_the_begin_are_the_run_s() {
-        let mut kept = TrainConfig { ema_rampup: None, ..config(16) };
+    fn batches_and_the_begin_are_the_run_s() {
+        let mut kept = TrainConfig { ema_rampup: None, d_warmup_kimg: 2.0, ..config(8) };
         set_batch_gpu(&mut kept, 2);
-        assert_eq!(continued(&config(16), &kept), Ok(kept));
+        let asked = TrainConfig { r1_gamma: kept.r1_gamma, ..config(16) };
+        assert_eq!(continued(&asked, &kept, &[]), Ok(kept));
     }
 
     #[test]
     fn what_differs_otherwise_is_named() {
-        let mismatch = continued(&config(8), &config(16)).unwrap_err();
-        assert_eq!(mismatch.to_string(), "batch: expected 16, as this training has it, came 8");
+        let field = |asked: &TrainConfig, given: &[&str]| {
+            continued(asked, &config(16), given).unwrap_err().field
+        };
+        assert_eq!(field(&config(8), &["batch"]), "batch");
+        let seed = TrainConfig { seed: 1, ..config(16) };
+        let mismatch = continued(&seed, &config(16), &[]).unwrap_err().to_string();
+        let begin = "seed: expected 0, as this training has it, came 1; ";
+        assert!(mismatch.starts_with(begin), "{mismatch}");
         let mut asked = config(16);
         asked.g.img_resolution = 32;
-        assert_eq!(continued(&asked, &config(16)).unwrap_err().field, "g.img_resolution");
-        let seed = TrainConfig { seed: 1, ..config(16) };
-        assert_eq!(continued(&seed, &config(16)).unwrap_err().field, "seed");
+        assert_eq!(field(&asked, &[]), "g.img_resolution");
+        for strength in [Strength::Off, Strength::Fixed { p: 0.6 }] {
+            let asked = TrainConfig { strength, ..config(16) };
+            assert_eq!(field(&asked, &["strength.fixed.p"]), "strength");
+        }
     }
 }

@@ -33,12 +33,12 @@ pub struct Counters {
     /// Phases of an abandoned step that have been run, or skipped.
     pub num_phases: usize,
     /// What they found.
-    pub stats: StatsBits,
+    pub stats: StepStats,
 }
 
 /// Statistics with every bit, also of what is not finite, which JSON cannot say. Times are left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatsBits([Option<u64>; 7]);
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct StatsBits([Option<u64>; 7]);
 
 impl From<StepStats> for StatsBits {
     fn from(stats: StepStats) -> Self {
@@ -59,8 +59,8 @@ impl From<StepStats> for StatsBits {
     }
 }
 
-impl From<&StatsBits> for StepStats {
-    fn from(StatsBits(bits): &StatsBits) -> Self {
+impl From<StatsBits> for StepStats {
+    fn from(StatsBits(bits): StatsBits) -> Self {
         let [g_loss, d_loss, fake_score, real_score, real_sign, r1_penalty, pl_penalty] =
             bits.map(|bits| bits.map(f64::from_bits));
         let always = Option::unwrap_or_default;
@@ -90,6 +90,8 @@ pub struct Slot<'a> {
 enum Place<'a> {
     Variable(Var),
     SecondMoment(&'a Adam, usize),
+    /// Of a parameter that is not trained: zeros, which stay.
+    NoMoment,
 }
 
 impl Slot<'_> {
@@ -112,6 +114,7 @@ impl Slot<'_> {
             Place::Variable(var) if var.dtype() == DType::F32 => var.flatten_all()?.to_vec1()?,
             Place::Variable(var) => bail!("{}: expected f32, got {:?}", self.name, var.dtype()),
             Place::SecondMoment(adam, idx) => adam.second_moment(*idx)?,
+            Place::NoMoment => vec![0.0; self.len()],
         };
         self.check(&values)?;
         Ok(values)
@@ -128,6 +131,7 @@ impl Slot<'_> {
                 var.set(&Tensor::from_slice(values, var.shape(), var.device())?)
             }
             Place::SecondMoment(adam, idx) => adam.set_second_moment(*idx, values),
+            Place::NoMoment => Ok(()),
         }
     }
 
@@ -152,14 +156,17 @@ impl Trainer {
             })
         });
         let optimizers = [
-            ("adam_g", &self.adam_g, networks.g_store.params()),
-            ("adam_d", &self.adam_d, networks.d_store.params()),
+            ("adam_g", &self.adam_g, &networks.g_store),
+            ("adam_d", &self.adam_d, &networks.d_store),
         ];
-        let moments = optimizers.into_iter().flat_map(|(prefix, adam, params)| {
-            params.into_iter().enumerate().map(move |(idx, (name, var))| Slot {
-                name: format!("{prefix}.v.{name}"),
-                dims: var.dims().to_vec(),
-                place: Place::SecondMoment(adam, idx),
+        let moments = optimizers.into_iter().flat_map(|(prefix, adam, store)| {
+            store.params().into_iter().map(move |(name, var)| {
+                let idx = adam.params().iter().position(|param| param.id() == var.id());
+                Slot {
+                    name: format!("{prefix}.v.{name}"),
+                    dims: var.dims().to_vec(),
+                    place: idx.map_or(Place::NoMoment, |idx| Place::SecondMoment(adam, idx)),
+                }
             })
         });
         variables.chain(moments).collect()
@@ -184,7 +191,7 @@ impl Trainer {
             adam_steps: [self.adam_g.num_steps(), self.adam_d.num_steps()],
             grad_gain: self.grad_gain,
             num_phases: self.running.num_phases,
-            stats: self.running.stats.into(),
+            stats: self.running.stats,
         }))
     }
 
@@ -199,7 +206,7 @@ impl Trainer {
         (self.pending_ema, self.grad_gain) = (pending_ema, counters.grad_gain);
         self.adam_g.set_num_steps(g_steps);
         self.adam_d.set_num_steps(d_steps);
-        self.running = Running { num_phases, stats: (&counters.stats).into(), moves: false };
+        self.running = Running { num_phases, stats: counters.stats, moves: false };
         Ok(())
     }
 }

@@ -9,12 +9,14 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;
 use super::draws::{Part, Phase, Round, draw_rounds};
 use super::phases::{Networks, Reals};
 use super::presets::smaller_batch_gpu;
 use super::ranks::{Total, mean, pl_means, stats_of_all};
+use super::state::StatsBits;
 use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
 use crate::ops::collective::Member;
@@ -28,7 +30,8 @@ pub const D_REG_INTERVAL: u64 = 16;
 pub(super) const PHASES: [Phase; 4] = [Phase::Gmain, Phase::Greg, Phase::Dmain, Phase::Dreg];
 
 /// What a step found: means over its images.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "StatsBits", into = "StatsBits")]
 pub struct StepStats {
     /// Loss of the generator.
     pub g_loss: f64,
