@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tracing::info;
 
 use super::inputs;
@@ -41,13 +41,18 @@ pub fn run(root: &Path, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
 /// Writes the last outputs and says why the run is over.
 ///
 /// # Errors
-/// Fails if an output cannot be written.
+/// Fails if an output cannot be written, or if the training was lost.
 pub fn finish(run: Run) -> Result<()> {
     let kimg = run.cur_nimg() as f64 / 1000.0;
     match run.finish()? {
         Ended::Done => info!("done: {kimg:.3} kimg"),
         Ended::TimeLimit => info!("time is up: ended after {kimg:.3} kimg"),
         Ended::Stopped => info!("stopped by a signal after {kimg:.3} kimg"),
+        Ended::Lost => bail!(
+            "lost after {kimg:.3} kimg: losses stay not finite, also at an eighth of the learning \
+             rates; the outputs are of the last good networks; try precision f32, a higher gamma or \
+             lower learning rates"
+        ),
     }
     Ok(())
 }

@@ -32,6 +32,9 @@ use crate::train::phases::Reals;
 use crate::train::ranks::Ranks;
 use crate::train::trainer::StepStats;
 
+#[cfg(test)]
+mod tests;
+
 /// After a stop signal the grid may take so long: the node kills after ten seconds, of which a big
 /// network needs some to abandon its step, to write its weights and to give its memory back.
 const STOP_GRACE: Duration = Duration::from_millis(2500);
@@ -67,6 +70,8 @@ pub enum Ended {
     TimeLimit,
     /// A signal asked for it.
     Stopped,
+    /// Its numbers do not become finite again; the outputs are of the last good networks.
+    Lost,
 }
 
 /// A run in progress.
@@ -77,6 +82,8 @@ pub struct Run {
     grid: SampleGrid,
     setup: Setup,
     reporter: Reporter,
+    /// How often the networks went back to good ones, as far as it was said.
+    num_rollbacks: u32,
     since_entry: Window,
     history: History,
     last_refresh: Instant,
@@ -124,6 +131,7 @@ impl Run {
             ranks,
             setup,
             reporter: Reporter::new(now, 0),
+            num_rollbacks: 0,
             since_entry: Window::default(),
             history: History::default(),
             last_refresh: now,
@@ -160,6 +168,7 @@ impl Run {
         };
         self.since_entry.add(&stats);
         self.reporter.add(&stats);
+        self.watch(&stats)?;
         self.write_due()?;
         let (progress, elapsed) = (self.progress(), self.setup.started.elapsed());
         if let Some(line) = self.reporter.line(&progress, elapsed, self.ranks.lead().pl_mean()) {
@@ -185,6 +194,7 @@ impl Run {
         if let Some(means) = self.since_entry.take().filter(|_| is_mean) {
             self.history.push(self.ranks.lead().cur_nimg(), &means);
         }
+        self.ranks.settle_for_good()?;
         let generator = self.generator_bytes()?;
         self.setup.outputs.write(OutputName::Generator, &generator)?;
         self.last_state((ended, noticed), (&history, &since_entry))?;
@@ -205,6 +215,25 @@ impl Run {
         self.ranks.lead().cur_nimg()
     }
 
+    /// Says what was not finite, and keeps good networks at fixed counts of images, so that a run
+    /// that goes back to them is the same run each time.
+    fn watch(&mut self, stats: &StepStats) -> Result<()> {
+        let num_rollbacks = self.ranks.lead().num_rollbacks();
+        if num_rollbacks != std::mem::replace(&mut self.num_rollbacks, num_rollbacks) {
+            warn!("losses are not finite: back to the last good networks, half the learning rates");
+        }
+        if (self.is_first_step() || self.is_at_count()) && stats.num_skipped == 0 {
+            self.ranks.remember()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the last step reached a count of images at which a numbered grid is due.
+    fn is_at_count(&self) -> bool {
+        let (cur_nimg, batch) = (self.cur_nimg(), self.ranks.lead().config().batch as u64);
+        cur_nimg / self.grid_nimg != (cur_nimg - batch) / self.grid_nimg
+    }
+
     fn step(&mut self) -> candle_core::Result<StepStats> {
         let (cur_nimg, batch) = (self.cur_nimg(), self.ranks.lead().config().batch);
         let (img, c) = self.batches.next(cur_nimg, batch, &Device::Cpu)?; // each rank takes its own
@@ -223,6 +252,8 @@ impl Run {
             Some(Ended::Stopped)
         } else if self.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
             Some(Ended::TimeLimit)
+        } else if self.ranks.lead().is_lost() {
+            Some(Ended::Lost)
         } else if self.ranks.lead().is_done() {
             Some(Ended::Done)
         } else {
@@ -241,16 +272,19 @@ impl Run {
 
     /// Writes what is due at this count of images, or by the clock.
     fn write_due(&mut self) -> Result<()> {
-        let (cur_nimg, batch) =
-            (self.ranks.lead().cur_nimg(), self.ranks.lead().config().batch as u64);
+        let (cur_nimg, at_count) = (self.cur_nimg(), self.is_at_count());
         let is_first = self.is_first_step();
-        let at_count = cur_nimg / self.grid_nimg != (cur_nimg - batch) / self.grid_nimg;
         if let Some(means) = if at_count { self.since_entry.take() } else { None } {
             self.history.push(cur_nimg, &means);
         }
         // A big network's grid takes minutes: it must not take most of the time.
         let interval = self.setup.snap_interval.max(10 * self.grid_time);
-        let refreshes = is_first || self.last_refresh.elapsed() >= interval;
+        let keeps = self.setup.keeper.as_ref().is_some_and(Keeper::is_due);
+        let refreshes = is_first || keeps || self.last_refresh.elapsed() >= interval;
+        if !(is_first || at_count || refreshes) {
+            return Ok(());
+        }
+        self.ranks.settle_for_good()?;
         if refreshes {
             self.last_refresh = Instant::now();
             let generator = self.generator_bytes()?;
@@ -258,9 +292,8 @@ impl Run {
         }
         let flag = Some(Arc::clone(&self.setup.stop));
         let cancel = Cancel { flag, deadline: self.deadline() };
-        self.write_due_state(&cancel);
-        if !(is_first || at_count || refreshes) {
-            return Ok(());
+        if keeps {
+            self.write_state(&cancel);
         }
         let Some(png) = self.grid_png(&cancel)? else {
             return Ok(()); // the run is about to end, and writes its last grid then

@@ -14,6 +14,8 @@ pub(super) const MIN_MEAN_NIMG: u64 = 16;
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Window {
     num_steps: u64,
+    /// Steps with a loss that was not finite; they are in no mean.
+    num_skipped: u64,
     sum: StepStats,
     num_r1: u64,
     num_pl: u64,
@@ -41,6 +43,10 @@ pub struct Means {
 impl Window {
     /// Counts a step.
     pub fn add(&mut self, stats: &StepStats) {
+        if stats.num_skipped > 0 {
+            self.num_skipped += 1;
+            return;
+        }
         self.num_steps += 1;
         self.sum.g_loss += stats.g_loss;
         self.sum.d_loss += stats.d_loss;
@@ -57,14 +63,19 @@ impl Window {
         }
     }
 
-    /// Steps counted so far.
+    /// Steps with a loss that was not finite.
+    pub fn num_skipped(&self) -> u64 {
+        self.num_skipped
+    }
+
+    /// Steps that are in the means so far.
     pub fn num_steps(&self) -> u64 {
         self.num_steps
     }
 
     /// The means so far, if there was a step; starts anew.
     pub fn take(&mut self) -> Option<Means> {
-        let Self { num_steps, sum, num_r1, num_pl } = std::mem::take(self);
+        let Self { num_steps, sum, num_r1, num_pl, .. } = std::mem::take(self);
         let mean = |sum: f64| sum / num_steps as f64;
         (num_steps > 0).then(|| Means {
             g_loss: mean(sum.g_loss),
@@ -122,6 +133,8 @@ mod tests {
         let mut window = Window::default();
         window.add(&StepStats { g_loss: 1.0, r1_penalty: Some(6.0), ..StepStats::default() });
         window.add(&StepStats { g_loss: 3.0, ..StepStats::default() });
+        window.add(&StepStats { g_loss: f64::NAN, num_skipped: 1, ..StepStats::default() });
+        assert_eq!(window.num_skipped(), 1);
         let means = window.take().unwrap();
         assert_eq!((means.g_loss, means.r1_penalty, means.pl_penalty), (2.0, Some(6.0), None));
         assert!(window.take().is_none());

@@ -74,6 +74,17 @@ impl Adam {
         &self.params
     }
 
+    /// Forgets all moments, and goes on with a part of the learning rate.
+    ///
+    /// # Errors
+    /// Fails if the device does.
+    pub fn restart(&mut self, lr_factor: f64) -> Result<()> {
+        self.config.lr *= lr_factor;
+        let params = std::mem::take(&mut self.params);
+        *self = Self::new(params, self.config)?;
+        Ok(())
+    }
+
     /// One step along `grads`, in the order of the parameters.
     ///
     /// With `ema`, the averages (same order) first move towards the parameters as they were before

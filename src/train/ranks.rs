@@ -11,7 +11,7 @@
 //!
 //! Not here: how ranks reach each other (`ops::collective`), and their threads (`ops::crew`).
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::config::TrainConfig;
 use super::phases::{Networks, Reals, add_to, moved_pl_mean};
@@ -84,6 +84,32 @@ impl Ranks {
     /// All replicas, by rank.
     pub fn replicas(&self) -> &[Trainer] {
         &self.trainers
+    }
+
+    /// As [`Trainer::remember`], for all ranks, which are equal.
+    ///
+    /// # Errors
+    /// Fails if there is not enough memory.
+    pub fn remember(&mut self) -> Result<()> {
+        if let [lead, others @ ..] = self.trainers.as_mut_slice() {
+            lead.remember()?;
+            for other in others {
+                other.remember_as(lead);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the average can be delivered: where a weight of it is not finite, all ranks go
+    /// back to the last good networks.
+    ///
+    /// # Errors
+    /// Fails if an op does.
+    pub fn settle_for_good(&mut self) -> Result<()> {
+        if !self.trainers[0].is_average_finite()? {
+            self.trainers.iter_mut().try_for_each(Trainer::roll_back)?;
+        }
+        Ok(())
     }
 
     /// Lets a step that failed for want of memory go on in smaller rounds on every rank, and says how
@@ -161,6 +187,8 @@ pub(super) struct Total {
     pub(super) grads: Vec<Tensor>,
     /// Means of `w [w_dim]`, one for each round, where the phase maps latents.
     pub(super) w_means: Vec<Tensor>,
+    /// Mean of the rounds' losses.
+    pub(super) loss: f64,
 }
 
 impl Total {
@@ -176,8 +204,10 @@ impl Total {
     /// The total of all ranks' rounds.
     pub(super) fn of_all(self, member: Option<&Member>) -> Result<Self> {
         let Some(member) = member else { return Ok(self) };
-        let Self { mut grads, w_means } = self;
+        let Self { mut grads, w_means, loss } = self;
         let num_grads = grads.len();
+        let losses = Tensor::new(&[loss], &Device::Cpu)?; // finite on all ranks or on none
+        grads.push(losses.to_dtype(grads[0].dtype())?.to_device(member.device())?);
         if let Some(first) = w_means.first() {
             // A table in which the rows of other ranks are zero: their sum has every row.
             let (rank, num_ranks, zeros) = (member.rank(), member.num_ranks(), first.zeros_like()?);
@@ -188,13 +218,15 @@ impl Total {
             grads.push(Tensor::stack(&rows, 0)?); // [rounds, w_dim]
         }
         member.all_reduce_sum(&mut grads)?;
-        let w_means = match grads.split_off(num_grads).pop() {
+        let mut more = grads.split_off(num_grads);
+        let loss = mean(&more[0])?;
+        let w_means = match more.split_off(1).pop() {
             Some(table) => {
                 (0..table.dim(0)?).map(|round| table.get(round)).collect::<Result<_>>()?
             }
             None => w_means,
         };
-        Ok(Self { grads, w_means })
+        Ok(Self { grads, w_means, loss })
     }
 }
 

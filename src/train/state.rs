@@ -5,12 +5,17 @@
 //! [`Trainer::slots`] are everything. A step that was abandoned counts its finished phases: a phase
 //! moves anything in its last act only, so a step can go on from there.
 //!
+//! Left out are the good networks to which a run goes back in trouble: they would double a state, and
+//! a run that goes on has good ones to begin with.
+//!
 //! Not here: files, encryption, what may change in between ([`super::continued`]).
 
 use candle_core::{DType, Result, Tensor, Var, bail};
 use serde::{Deserialize, Serialize};
 
+use super::ada::Ada;
 use super::ranks::Ranks;
+use super::recovery::ROLLBACK_LR;
 use super::trainer::{PHASES, Running, StepStats, Trainer};
 use crate::ops::adam::Adam;
 
@@ -30,6 +35,12 @@ pub struct Counters {
     pub adam_steps: [u64; 2],
     /// Factor on summed gradients.
     pub grad_gain: f64,
+    /// Strength of the augmentation, and what it follows.
+    pub ada: Ada,
+    /// Runs of a phase in a row that were skipped, by phase.
+    pub skipped: [u32; 4],
+    /// How often the networks went back to good ones.
+    pub num_rollbacks: u32,
     /// Phases of an abandoned step that have been run, or skipped.
     pub num_phases: usize,
     /// What they found.
@@ -38,7 +49,7 @@ pub struct Counters {
 
 /// Statistics with every bit, also of what is not finite, which JSON cannot say. Times are left out.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct StatsBits([Option<u64>; 7]);
+pub(super) struct StatsBits([Option<u64>; 7], u32);
 
 impl From<StepStats> for StatsBits {
     fn from(stats: StepStats) -> Self {
@@ -51,16 +62,17 @@ impl From<StepStats> for StatsBits {
             r1_penalty,
             pl_penalty,
             seconds: _,
+            num_skipped,
         } = stats;
         let always = [g_loss, d_loss, fake_score, real_score, real_sign].map(Some);
         let [g_loss, d_loss, fake_score, real_score, real_sign] = always;
         let all = [g_loss, d_loss, fake_score, real_score, real_sign, r1_penalty, pl_penalty];
-        Self(all.map(|value| value.map(f64::to_bits)))
+        Self(all.map(|value| value.map(f64::to_bits)), num_skipped)
     }
 }
 
 impl From<StatsBits> for StepStats {
-    fn from(StatsBits(bits): StatsBits) -> Self {
+    fn from(StatsBits(bits, num_skipped): StatsBits) -> Self {
         let [g_loss, d_loss, fake_score, real_score, real_sign, r1_penalty, pl_penalty] =
             bits.map(|bits| bits.map(f64::from_bits));
         let always = Option::unwrap_or_default;
@@ -73,6 +85,7 @@ impl From<StatsBits> for StepStats {
             r1_penalty,
             pl_penalty,
             seconds: [0.0; 5],
+            num_skipped,
         }
     }
 }
@@ -190,11 +203,15 @@ impl Trainer {
             pending_ema: self.pending_ema,
             adam_steps: [self.adam_g.num_steps(), self.adam_d.num_steps()],
             grad_gain: self.grad_gain,
+            ada: self.ada,
+            skipped: self.recovery.skipped,
+            num_rollbacks: self.recovery.num_rollbacks,
             num_phases: self.running.num_phases,
             stats: self.running.stats,
         }))
     }
 
+    /// Comes before the tensors: it empties the optimizers.
     fn set_counters(&mut self, counters: &Counters) -> Result<()> {
         let Counters { num_steps, cur_nimg, pl_mean, pending_ema, .. } = *counters;
         let [g_steps, d_steps] = counters.adam_steps;
@@ -204,8 +221,13 @@ impl Trainer {
         }
         (self.num_steps, self.cur_nimg, self.pl_mean) = (num_steps, cur_nimg, pl_mean);
         (self.pending_ema, self.grad_gain) = (pending_ema, counters.grad_gain);
-        self.adam_g.set_num_steps(g_steps);
-        self.adam_d.set_num_steps(d_steps);
+        self.ada = counters.ada;
+        (self.recovery.skipped, self.recovery.num_rollbacks) =
+            (counters.skipped, counters.num_rollbacks);
+        for (adam, num_steps) in [(&mut self.adam_g, g_steps), (&mut self.adam_d, d_steps)] {
+            adam.restart(ROLLBACK_LR.powi(counters.num_rollbacks as i32))?;
+            adam.set_num_steps(num_steps);
+        }
         self.running = Running { num_phases, stats: counters.stats, moves: false };
         Ok(())
     }
@@ -234,14 +256,13 @@ impl Ranks {
         counters: &Counters,
         mut read: impl FnMut(&Slot) -> std::result::Result<Vec<f32>, E>,
     ) -> std::result::Result<(), E> {
+        for trainer in &mut self.trainers {
+            trainer.set_counters(counters)?;
+        }
         let slots: Vec<Vec<Slot>> = self.trainers.iter().map(Trainer::slots).collect();
         for (idx, slot) in slots[0].iter().enumerate() {
             let values = read(slot)?;
             slots.iter().try_for_each(|of_rank| of_rank[idx].set(&values))?;
-        }
-        drop(slots);
-        for trainer in &mut self.trainers {
-            trainer.set_counters(counters)?;
         }
         Ok(())
     }

@@ -11,11 +11,13 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
+use super::ada::Ada;
 use super::config::TrainConfig;
 use super::draws::{Part, Phase, Round, draw_rounds};
 use super::phases::{Networks, Reals};
 use super::presets::smaller_batch_gpu;
-use super::ranks::{Total, mean, pl_means, stats_of_all};
+use super::ranks::stats_of_all;
+use super::recovery::Recovery;
 use super::state::StatsBits;
 use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
@@ -25,6 +27,9 @@ use crate::ops::collective::Member;
 pub const G_REG_INTERVAL: u64 = 4;
 /// Steps from one R1 regularisation to the next.
 pub const D_REG_INTERVAL: u64 = 16;
+
+/// Steps from one adjustment of the augmentation's strength to the next.
+const ADA_INTERVAL: u64 = 4;
 
 /// The order of a step.
 pub(super) const PHASES: [Phase; 4] = [Phase::Gmain, Phase::Greg, Phase::Dmain, Phase::Dreg];
@@ -49,6 +54,8 @@ pub struct StepStats {
     pub pl_penalty: Option<f64>,
     /// Seconds of Gmain, Greg, Dmain, Dreg with their optimizer steps, and of the average's rest.
     pub seconds: [f64; 5],
+    /// Phases that were skipped, since their loss was not finite.
+    pub num_skipped: u32,
 }
 
 /// Networks, optimizers and counters of a training run.
@@ -58,12 +65,15 @@ pub struct Trainer {
     pub(super) adam_g: Adam,
     pub(super) adam_d: Adam,
     pub(super) g_ema: Store,
-    g_ema_params: Vec<Var>,
+    pub(super) g_ema_params: Vec<Var>,
     /// Decay with which the last finished step still has to enter the average.
     pub(super) pending_ema: Option<f64>,
     pub(super) pl_mean: f64,
     pub(super) num_steps: u64,
     pub(super) cur_nimg: u64,
+    pub(super) ada: Ada,
+    /// What the run goes back to when it is lost in numbers that are not finite.
+    pub(super) recovery: Recovery,
     pub(super) running: Running,
     /// Factor on summed gradients: 1, or less since rounds became smaller and so more.
     pub(super) grad_gain: f64,
@@ -106,6 +116,7 @@ impl Trainer {
         let networks = networks.with_precision(config.precision).with_frozen_layers(config.freezed);
         let adam_g = adam(G_REG_INTERVAL, config.g_lr, &networks.g_params)?;
         let adam_d = adam(D_REG_INTERVAL, config.d_lr, &networks.d_params)?;
+        let ada = Ada::new(config.strength);
         let g_ema = networks.g_store.deep_copy()?;
         let g_ema_params = g_ema.params().into_iter().map(|(_, var)| var).collect();
         Ok(Self {
@@ -116,6 +127,8 @@ impl Trainer {
             g_ema,
             g_ema_params,
             pending_ema: None,
+            ada,
+            recovery: Recovery::default(),
             pl_mean: 0.0,
             num_steps: 0,
             cur_nimg: 0,
@@ -138,6 +151,11 @@ impl Trainer {
     /// Running mean of the path lengths.
     pub fn pl_mean(&self) -> f64 {
         self.pl_mean
+    }
+
+    /// Probability of each augmentation.
+    pub fn p(&self) -> f64 {
+        self.ada.p
     }
 
     /// The run's configuration.
@@ -192,6 +210,8 @@ impl Trainer {
     /// Fails if an op does, or is cancelled; then the step has not happened as far as
     /// [`Trainer::g_ema`] and the counters are concerned, and the run should end, unless
     /// [`super::Ranks::lower_batch_gpu`] lets it go on.
+    ///
+    /// Numbers that are not finite are no error: see [`Trainer::is_lost`].
     pub fn step(&mut self, rounds: &[Round]) -> Result<StepStats> {
         let is_due =
             |weight: f64, interval| weight > 0.0 && self.num_steps.is_multiple_of(interval);
@@ -220,6 +240,11 @@ impl Trainer {
         }
         self.num_steps += 1;
         self.cur_nimg += self.config.batch as u64;
+        self.ada.add(stats.real_sign);
+        if self.num_steps.is_multiple_of(ADA_INTERVAL) {
+            self.ada.adjust(self.config.strength, (ADA_INTERVAL * self.config.batch as u64) as f64);
+        }
+        self.recover()?;
         stats.seconds[4] = start.elapsed().as_secs_f64();
         Ok(stats)
     }
@@ -249,92 +274,5 @@ impl Trainer {
         let full = self.config.ema_kimg * 1000.0;
         let ramp = self.config.ema_rampup.map_or(f64::INFINITY, |r| self.cur_nimg as f64 * r);
         0.5f64.powf(self.config.batch as f64 / full.min(ramp).max(1e-8))
-    }
-
-    pub(super) fn g_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
-        let start = Instant::now();
-        let mut total = Total::default();
-        for round in rounds {
-            let result = self.networks.g_main(&round.g_main)?;
-            total.add(result.grads)?;
-            total.w_means.push(result.w_mean);
-            stats.g_loss += mean(&result.loss)? / rounds.len() as f64;
-        }
-        let grads = self.settle(total)?;
-        let ema = self.pending_ema.take().map(|beta| (self.g_ema_params.as_slice(), beta));
-        self.adam_g.step(&grads, ema)?;
-        stats.seconds[Phase::Gmain as usize] = start.elapsed().as_secs_f64();
-        Ok(())
-    }
-
-    pub(super) fn g_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
-        let start = Instant::now();
-        let weights = (self.config.pl_weight, G_REG_INTERVAL as f64);
-        let mut total = Total::default();
-        let (mut penalty, mut pl_mean) = (0.0, self.pl_mean);
-        for round in rounds {
-            let (draw, pl_noise) = &round.g_reg;
-            let lengths = self.networks.path_lengths(draw, pl_noise)?;
-            let (before, after) = pl_means(self.member.as_ref(), pl_mean, lengths.lengths.value())?;
-            pl_mean = after;
-            total.w_means.push(lengths.w_mean.clone());
-            let result = self.networks.g_reg(lengths, before, weights)?;
-            total.add(result.grads)?;
-            penalty += mean(&result.pl_penalty)? / rounds.len() as f64;
-        }
-        let grads = self.settle(total)?;
-        self.adam_g.step(&grads, None)?;
-        self.pl_mean = pl_mean;
-        stats.pl_penalty = Some(penalty);
-        stats.seconds[Phase::Greg as usize] = start.elapsed().as_secs_f64();
-        Ok(())
-    }
-
-    pub(super) fn d_main(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
-        let start = Instant::now();
-        let mut total = Total::default();
-        for round in rounds {
-            let result = self.networks.d_main(&round.d_main, &round.reals)?;
-            total.add(result.grads)?;
-            total.w_means.push(result.w_mean);
-            let share = 1.0 / rounds.len() as f64;
-            stats.d_loss += mean(&result.loss)? * share;
-            stats.fake_score += mean(&result.fake_logits)? * share;
-            stats.real_score += mean(&result.real_logits)? * share;
-            stats.real_sign += mean(&result.real_logits.sign()?)? * share;
-        }
-        let grads = self.settle(total)?;
-        self.adam_d.step(&grads, None)?;
-        stats.seconds[Phase::Dmain as usize] = start.elapsed().as_secs_f64();
-        Ok(())
-    }
-
-    pub(super) fn d_reg(&mut self, rounds: &[Round], stats: &mut StepStats) -> Result<()> {
-        let start = Instant::now();
-        let mut total = Total::default();
-        let mut penalty = 0.0;
-        for round in rounds {
-            let gain = D_REG_INTERVAL as f64;
-            let result = self.networks.d_reg(&round.reals, self.config.r1_gamma, gain)?;
-            total.add(result.grads)?;
-            penalty += mean(&result.r1_penalty)? / rounds.len() as f64;
-        }
-        let grads = self.settle(total)?;
-        self.adam_d.step(&grads, None)?;
-        stats.r1_penalty = Some(penalty);
-        stats.seconds[Phase::Dreg as usize] = start.elapsed().as_secs_f64();
-        Ok(())
-    }
-
-    /// Ends the part of a phase that can be run again: the means of `w` of all ranks' rounds enter
-    /// the running one, and the sums of gradients are returned.
-    fn settle(&mut self, total: Total) -> Result<Vec<Tensor>> {
-        let Total { grads, w_means } = total.of_all(self.member.as_ref())?;
-        let gain = self.grad_gain;
-        let scaled = |grad: Tensor| if gain == 1.0 { Ok(grad) } else { grad * gain };
-        let grads = grads.into_iter().map(scaled).collect::<Result<Vec<_>>>()?;
-        self.running.moves = true;
-        w_means.iter().try_for_each(|w_mean| self.networks.track_w_avg(w_mean))?;
-        Ok(grads)
     }
 }

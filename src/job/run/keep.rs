@@ -25,14 +25,14 @@ impl Run {
         (self.history, self.since_entry) = (record.history, record.since_entry);
         self.reporter = Reporter::new(Instant::now(), self.cur_nimg());
         self.num_steps_before = self.ranks.lead().num_steps();
+        self.num_rollbacks = self.ranks.lead().num_rollbacks();
+        self.ranks.remember()?;
         Ok(())
     }
 
     /// Writes the state while the run goes on; the one before is whole if that fails.
-    pub(super) fn write_due_state(&mut self, cancel: &Cancel) {
-        let Some(keeper) = self.setup.keeper.as_mut().filter(|keeper| keeper.is_due()) else {
-            return;
-        };
+    pub(super) fn write_state(&mut self, cancel: &Cancel) {
+        let Some(keeper) = &mut self.setup.keeper else { return };
         let numbers = (&self.history, &self.since_entry);
         if let Err(error) = keeper.write(&mut self.setup.outputs, &self.ranks, numbers, cancel) {
             warn!("{error:#}; training goes on");
@@ -45,11 +45,15 @@ impl Run {
         (ended, noticed): (Ended, Instant),
         numbers: (&History, &Window),
     ) -> Result<()> {
-        let Some(keeper) = &mut self.setup.keeper else { return Ok(()) };
+        let Some(keeper) = self.setup.keeper.as_mut().filter(|_| ended != Ended::Lost) else {
+            return Ok(()); // the one before may be better
+        };
         let limit = self.setup.max_duration.filter(|_| ended == Ended::TimeLimit);
         let deadline = match ended {
             Ended::Stopped => Some(noticed + STATE_GRACE),
-            Ended::TimeLimit | Ended::Done => limit.map(|limit| self.setup.started + limit),
+            Ended::TimeLimit | Ended::Done | Ended::Lost => {
+                limit.map(|limit| self.setup.started + limit)
+            }
         };
         let fits = deadline.is_none_or(|deadline| Instant::now() + keeper.time() < deadline);
         let cancel = Cancel { flag: None, deadline };

@@ -5,7 +5,7 @@ use crate::data::{Batches, Dataset};
 use crate::ops::cancel::faults;
 use crate::ops::collective::connect;
 use crate::ops::rng::{Rng, Stream};
-use crate::train::config::TrainConfig;
+use crate::train::config::{Strength, TrainConfig};
 use crate::train::phases::Reals;
 use crate::train::presets::{Cfg, Overrides, train_config};
 
@@ -21,6 +21,7 @@ fn config() -> TrainConfig {
     (config.g.z_dim, config.g.w_dim) = (16, 16);
     (config.g.channel_max, config.d.channel_max) = (8, 8);
     config.ema_kimg = 0.05; // an average of its own after some steps
+    config.strength = Strength::Adaptive { target: 0.6, kimg: 1.0 };
     config
 }
 
@@ -93,6 +94,7 @@ fn a_restored_run_is_one_that_never_stopped() {
     train(&mut whole, STOP);
     let kept = moment(&whole);
     assert!(kept.0.pending_ema.is_some() && kept.0.pl_mean > 0.0);
+    assert_ne!(kept.0.ada, Ada::new(config().strength));
     assert!(outcome(&mut restored(1, &kept, NONE)) == outcome(&mut whole));
 }
 
@@ -107,13 +109,15 @@ fn every_part_of_a_moment_is_needed() {
         assert!(kept.1.iter().any(|(name, _)| name.starts_with(but)), "{but}");
         assert!(outcome(&mut restored(1, &kept, but)) != whole, "{but}");
     }
-    let changes: [fn(&mut Counters); 6] = [
+    let changes: [fn(&mut Counters); 8] = [
         |counters| counters.cur_nimg += 8,
         |counters| counters.pl_mean *= 1.01,
         |counters| counters.pending_ema = None,
         |counters| counters.adam_steps[0] += 1,
         |counters| counters.adam_steps[1] += 1,
         |counters| counters.grad_gain = 0.5,
+        |counters| counters.ada.p = 0.5,
+        |counters| counters.num_rollbacks = 1,
     ];
     for (idx, change) in changes.iter().enumerate() {
         let (mut counters, tensors) = kept.clone();
