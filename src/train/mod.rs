@@ -16,6 +16,7 @@ mod recovery;
 pub mod selftest;
 pub mod state;
 pub mod trainer;
+pub mod transfer;
 
 pub use ranks::Ranks;
 pub use trainer::Trainer;

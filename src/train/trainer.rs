@@ -217,6 +217,7 @@ impl Trainer {
             |weight: f64, interval| weight > 0.0 && self.num_steps.is_multiple_of(interval);
         let g_reg = is_due(self.config.pl_weight, G_REG_INTERVAL);
         let d_reg = is_due(self.config.r1_gamma, D_REG_INTERVAL);
+        self.adam_g.set_lr_factor(self.g_lr_factor());
         while let Some(&phase) = PHASES.get(self.running.num_phases) {
             let mut stats = self.running.stats;
             match phase {
