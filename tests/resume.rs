@@ -174,3 +174,57 @@ fn at_home_a_state_may_be_plain() {
     let (is_done, log) = train(&tree, "third", &["--resume", &picture]);
     assert!(!is_done && log.contains("expected a state.safetensors"), "{log}");
 }
+
+/// The tensors of a generator, without the mean of `w`, which moves while G stands.
+fn weights(tree: &Tree) -> Vec<(String, Vec<u8>)> {
+    let bytes = generator(tree);
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> = tensors
+        .iter()
+        .filter(|(name, _)| !name.ends_with("w_avg"))
+        .map(|(name, view)| (name.to_owned(), view.data().to_vec()))
+        .collect();
+    tensors.sort();
+    tensors
+}
+
+/// The inputs with another job's generator among them, under a name that says nothing.
+fn with_generator_of(tree: &Tree, params: &str) -> Tree {
+    let next = Tree::copy(CURRENT, true);
+    fs::copy(tree.path("outputs/generator.safetensors"), next.path("inputs/0")).unwrap();
+    next.set_params(params);
+    next
+}
+
+#[test]
+fn a_generator_is_a_start_for_another_training() {
+    let first = Tree::copy(CURRENT, true);
+    first.set_params(r#"{"resolution": 8, "kimg": 0.1, "seed": 1}"#);
+    done(first.job());
+
+    // G stands in the first 2 kimg, so what comes out is what came in
+    let same = with_generator_of(&first, r#"{"resolution": 8, "kimg": 0.1, "seed": 2}"#);
+    let log = done(same.job());
+    assert!(
+        log.contains("starts from a generator of 8x8 that was trained for 0.112 kimg"),
+        "{log}"
+    );
+    assert!(log.contains("mapping       5      0      0"), "{log}");
+    assert!(log.contains("the generator stands for 2 kimg"), "{log}");
+    assert!(weights(&same) == weights(&first));
+
+    let params = r#"{"resolution": 16, "cond": "assets", "kimg": 0.1, "d_warmup": 0}"#;
+    let larger = with_generator_of(&first, params);
+    let log = done(larger.job());
+    assert!(log.contains("pictures per class: 240, 6"), "{log}");
+    assert!(log.contains("mapping       4      1      2"), "{log}");
+    assert!(!log.contains("stands for"), "{log}");
+    let header = loaded(&larger);
+    assert_eq!((header.model.img_resolution, header.model.c_dim), (16, 2));
+    assert_eq!(header.training["config"]["ema_rampup"], serde_json::Value::Null);
+
+    let broken = with_generator_of(&first, r#"{"resolution": 8, "kimg": 0.1}"#);
+    let bytes = generator(&first);
+    fs::write(broken.path("inputs/0"), &bytes[..bytes.len() - 1]).unwrap();
+    assert!(refused(&broken).contains("the weights to start from are refused"));
+}

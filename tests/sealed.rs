@@ -11,7 +11,7 @@ use stylegan2_c2d::data::Dataset;
 use stylegan2_c2d::job::keeper::{Keeper, Set};
 use stylegan2_c2d::job::outputs::Outputs;
 use stylegan2_c2d::job::params::Params;
-use stylegan2_c2d::job::resume;
+use stylegan2_c2d::job::resume::{self, Source};
 use stylegan2_c2d::job::state::StateError;
 use stylegan2_c2d::job::statistics::{History, Window};
 use stylegan2_c2d::job::table::StateKind;
@@ -59,7 +59,8 @@ fn kept(kind: StateKind, cancel: &Cancel) -> (TempDir, PathBuf, bool) {
 }
 
 fn restored(path: &Path, set: &Set, ranks: &mut Ranks) -> Result<(), StateError> {
-    set.open(resume::at(path)?)?.restore(ranks)?;
+    let Source::State(file) = resume::at(path)? else { return Err(StateError::NotOurs) };
+    set.open(file)?.restore(ranks)?;
     Ok(())
 }
 

@@ -14,9 +14,8 @@ use crate::job::flags::ParamFlags;
 use crate::job::ocean::finish;
 use crate::job::outputs::Outputs;
 use crate::job::prepare::{Start, announce, asset_at, prepare, read};
-use crate::job::resume;
+use crate::job::resume::{self, Source};
 use crate::job::run::Run;
-use crate::job::state::StateFile;
 
 /// Flags of `train`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +26,7 @@ pub(super) struct TrainArgs {
     /// Folder that receives weights and samples; made where missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// A state.safetensors of the same pictures to continue.
+    /// A state.safetensors of the same pictures to continue, or a generator.safetensors to start from.
     #[arg(long, value_name = "PATH")]
     resume: Option<PathBuf>,
     #[command(flatten)]
@@ -48,7 +47,7 @@ pub(super) fn run(args: &TrainArgs, stop: Arc<AtomicBool>, started: Instant) -> 
 }
 
 /// The file to continue from.
-fn resume_from(path: &Path) -> Result<StateFile> {
+fn resume_from(path: &Path) -> Result<Source> {
     must_exist(path)?;
     Ok(resume::at(path)?)
 }

@@ -5,6 +5,7 @@
 //! environment changes either. [`asset`] publishes the job; it runs at home.
 
 pub mod asset;
+mod begin;
 pub mod fault;
 pub mod flags;
 pub mod inputs;

@@ -10,14 +10,15 @@ use candle_core::Device;
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::keeper::{Keeper, Set};
+use super::begin::Begin;
+use super::keeper::Keeper;
 use super::memory::{Room, fit_batch_gpu, training_bytes};
 use super::outputs::Outputs;
 use super::params::Params;
 use super::resolve::{Facts, Origin};
+use super::resume::Source;
 use super::run::{Run, Setup};
-use super::state::{Record, StateError, StateFile};
-use super::table::{Aug, StateKind};
+use super::table::Aug;
 use crate::data::{Asset, Dataset, Mirror, limits, load, scan};
 use crate::model::Precision;
 use crate::ops::collective::{Member, connect};
@@ -26,7 +27,6 @@ use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{self, DeviceError, DeviceKind, Opened};
 use crate::ops::selftest::Verdict;
 use crate::train::config::TrainConfig;
-use crate::train::continued::continued;
 use crate::train::ranks::deal_out;
 
 /// What every run starts with, at home and in the job.
@@ -39,8 +39,8 @@ pub struct Start {
     pub stop: Arc<AtomicBool>,
     /// When the program started.
     pub started: Instant,
-    /// What it continues, where it is no fresh training.
-    pub source: Option<StateFile>,
+    /// What it starts from, where that is not fresh.
+    pub source: Option<Source>,
 }
 
 /// Opens the device, and says what this machine offers and what follows from it for the parameters.
@@ -99,32 +99,26 @@ pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
 /// Decides what is left to decide, and makes the networks.
 ///
 /// # Errors
-/// Fails if the parameters contradict each other, or the state to continue from.
+/// Fails if the parameters contradict each other, or what the run begins with.
 pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
     let Start { params, device: opened, stop, started, source } = start;
     let kind = opened.kind;
     let (precision, deterministic) = (params.precision_on(kind), params.deterministic);
     set_math(Math { tf32: precision == Precision::Tf32, deterministic });
     set_conv(params.conv);
-    let mut set = None;
-    if params.state != StateKind::Off || source.is_some() {
-        set = Some(Set::of(&dataset, &params));
-    }
-    let state = source.zip(set.as_ref()).map(|(file, set)| set.open(file)).transpose()?;
+    let (begin, set) = Begin::of(source, &dataset, &params)?;
+    let origin = begin.origin();
     let devices = [vec![opened.device.clone()], device::others(&opened)].concat();
-    let origin = if state.is_some() { Origin::State } else { Origin::Fresh };
     let facts = Facts { num_gpus: devices.len(), origin, ..Facts::of(&dataset, kind) };
-    let mut config = params.resolve(&facts)?;
+    let mut config = begin.config(params.resolve(&facts)?, &params)?;
     let room = match kind {
         DeviceKind::Cpu => Room::in_ram(limits::memory_limit(), dataset.num_bytes()),
         DeviceKind::Cuda => Room::on_gpu(device::free_device_bytes(kind)),
     };
-    if let Some(state) = &state {
-        config = going_on(&config, &state.record, &params)?;
-    } else if params.batch_gpu.is_none() && fit_batch_gpu(&mut config, room) {
+    let is_given = params.batch_gpu.is_some() || origin == Origin::State;
+    if !is_given && fit_batch_gpu(&mut config, room) {
         info!("batch_gpu is {}: less memory, the same batch in more rounds", config.batch_gpu);
     }
-    let is_given = params.batch_gpu.is_some() || state.is_some();
     let members = members(&mut config, &devices, is_given)?;
     announce_training(&config, kind, dataset.num_bytes());
     if room.is_too_small_for(&config) {
@@ -143,27 +137,8 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
         max_duration: params.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
     };
     let mut run = Run::new(dataset, &config, setup, members)?;
-    if let Some(state) = state {
-        run.resume(state)?;
-    }
+    begin.enter(&mut run)?;
     Ok(run)
-}
-
-/// The configuration with which a run goes on.
-fn going_on(
-    asked: &TrainConfig,
-    record: &Record,
-    params: &Params,
-) -> Result<TrainConfig, StateError> {
-    let given: Vec<&str> = params.given().collect();
-    let config = continued(asked, &record.config, &given)?;
-    let shown_kimg = record.counters.cur_nimg as f64 / 1000.0;
-    let asked_kimg = config.total_kimg;
-    if shown_kimg >= asked_kimg {
-        return Err(StateError::NothingLeft { shown_kimg, asked_kimg });
-    }
-    info!("continues a training of {shown_kimg:.3} kimg, up to {asked_kimg} in all");
-    Ok(config)
 }
 
 /// Connects the devices that can share the work; the first alone, where they cannot be connected.

@@ -141,7 +141,6 @@ impl Params {
     pub fn given(&self) -> impl Iterator<Item = &'static str> {
         let given = [
             (self.batch.is_some(), "batch"),
-            (self.batch_gpu.is_some(), "batch_gpu"),
             (self.mbstd_group.is_some(), "d.mbstd_group_size"),
             (self.gamma.is_some(), "r1_gamma"),
             (self.g_lr.is_some(), "g_lr"),

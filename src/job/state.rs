@@ -110,6 +110,8 @@ pub enum StateError {
          state brings; ask for more"
     )]
     NothingLeft { shown_kimg: f64, asked_kimg: f64 },
+    #[error("the weights to start from are refused: {0}")]
+    Weights(String),
     #[error("the state cannot be continued like this: {0}")]
     Mismatch(#[from] Mismatch),
     #[error("the state cannot be put into the device's memory")]

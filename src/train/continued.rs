@@ -18,7 +18,8 @@ const CHANGEABLE: [&str; 9] = [
     "strength.adaptive.target",
     "strength.adaptive.kimg",
 ];
-/// Numbers that are the run's, and must be repeated as they are where somebody asks for them.
+/// Numbers that are the run's, and must be repeated as they are where they are given. Its rounds may
+/// have become smaller than those that it was given, so nobody is asked to repeat these.
 const KEPT: [&str; 5] = ["batch", "batch_gpu", "d.mbstd_group_size", "ema_rampup", "d_warmup_kimg"];
 
 /// What a run was trained with differs from what is asked for, where it may not.

@@ -1,4 +1,4 @@
-//! A run's state: going on from one, and writing it meanwhile and at the end.
+//! What a run starts from, and its state, which it writes meanwhile and at the end.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,9 @@ use super::{Ended, Run};
 use crate::job::progress::Reporter;
 use crate::job::state::{StateError, StateReader};
 use crate::job::statistics::{History, Window};
+use crate::model::Store;
+use crate::model::transfer::table;
+use crate::model::weights::Header;
 use crate::ops::cancel::Cancel;
 
 /// After a stop signal the state may take so long, from the moment when the signal was noticed; the
@@ -16,6 +19,28 @@ use crate::ops::cancel::Cancel;
 const STATE_GRACE: Duration = Duration::from_secs(4);
 
 impl Run {
+    /// Starts from a trained generator, before the first step.
+    ///
+    /// # Errors
+    /// Fails if a device does.
+    pub fn start_from(&mut self, header: &Header, weights: &Store) -> Result<()> {
+        let rows = self.ranks.start_from((&header.model, weights))?;
+        let (res, kimg) = (header.model.img_resolution, header.cur_nimg as f64 / 1000.0);
+        info!("starts from a generator of {res}x{res} that was trained for {kimg:.3} kimg");
+        for line in table(&rows) {
+            info!("{line}");
+        }
+        let warmup_kimg = self.ranks.lead().config().d_warmup_kimg;
+        if warmup_kimg > 0.0 {
+            info!(
+                "the discriminator is fresh: the generator stands for {warmup_kimg} kimg, and is at its \
+                 learning rate after {}",
+                2.0 * warmup_kimg
+            );
+        }
+        Ok(())
+    }
+
     /// Goes on from a state, before the first step.
     ///
     /// # Errors

@@ -11,7 +11,6 @@ use crate::job::seal::{Key, Opener};
 use crate::train::ranks::Ranks;
 
 /// A state that is there, not opened yet.
-#[derive(Debug)]
 pub struct StateFile {
     file: File,
     label: Label,
@@ -31,11 +30,6 @@ impl StateFile {
             return Err(StateError::OtherVersion { theirs, format: label.format, ours });
         }
         Ok(Self { file, label, header: header.bytes })
-    }
-
-    /// Real images shown, as the file says; not authenticated.
-    pub fn cur_nimg(&self) -> u64 {
-        self.label.cur_nimg
     }
 
     /// Opens it with the key of the set at hand.
