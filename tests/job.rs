@@ -170,7 +170,8 @@ fn estimate_prints_one_json_object() {
         .unwrap();
     assert!(output.status.success(), "{}", log_of(&output));
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    for key in ["img_per_s", "img_per_cpu_s", "sec_per_kimg", "peak_rss_bytes", "gemm_gflops"] {
+    let sizes = ["peak_rss_bytes", "state_bytes", "state_peak_bytes"];
+    for key in ["img_per_s", "img_per_cpu_s", "sec_per_kimg", "gemm_gflops"].iter().chain(&sizes) {
         assert!(value[key].as_f64().unwrap() > 0.0, "{key}");
     }
     for phase in ["Gmain", "Greg", "Dmain", "Dreg", "ema"] {

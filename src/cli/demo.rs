@@ -60,7 +60,9 @@ pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> R
     );
     let dataset = Dataset::from_raw(RES, draw(NUM_IMAGES, RES, 0), 0, Vec::new())?;
     let outputs = Outputs::open_folder(&args.out)?;
-    if follow(prepare(dataset, outputs, Start { params, device, stop, started })?)? == 0 {
+    if follow(prepare(dataset, outputs, Start { params, device, stop, started, source: None })?)?
+        == 0
+    {
         return Ok(()); // stopped before there was anything to look at
     }
     let out = args.out.display();

@@ -14,6 +14,7 @@ use tracing::info;
 use super::{UsageError, choice, count, device_choice, profile};
 use crate::job::memory::peak_and_current_bytes;
 use crate::job::params::Params;
+use crate::job::state::disk_bytes;
 use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::conv2d::{Conv, set_conv};
@@ -162,13 +163,14 @@ fn measure(args: &EstimateArgs) -> Result<()> {
         Some(cycles) => whole_cycles(&mut trainer, &images, cycles.max(1))?,
         None => one_of_each(&mut trainer, &images)?,
     };
-    report(args, &measured, (device, gemm_gflops))
+    report(args, &measured, (device, gemm_gflops), disk_bytes(&trainer))
 }
 
 fn report(
     args: &EstimateArgs,
     measured: &Measured,
     (device, gemm_gflops): (&Device, f64),
+    [state_bytes, state_peak_bytes]: [u64; 2],
 ) -> Result<()> {
     let (peak, _) = peak_and_current_bytes();
     let img_per_s = measured.images / measured.wall;
@@ -183,6 +185,8 @@ fn report(
             "peak_gpu_bytes": peak_device_bytes(device),
             "phases": {"Gmain": g_main, "Greg": g_reg, "Dmain": d_main, "Dreg": d_reg, "ema": ema},
             "gemm_gflops": gemm_gflops,
+            "state_bytes": state_bytes,
+            "state_peak_bytes": state_peak_bytes,
             "device": if device.is_cpu() { "cpu" } else { "cuda" },
         });
         writeln!(out, "{value}").context("stdout")?;
@@ -197,6 +201,13 @@ fn report(
     writeln!(
         out,
         "Gmain {g_main:.3} s, Greg {g_reg:.3} s, Dmain {d_main:.3} s, Dreg {d_reg:.3} s"
+    )?;
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    writeln!(
+        out,
+        "state.safetensors {:.1} MB, {:.1} MB of disk while it is replaced",
+        mb(state_bytes),
+        mb(state_peak_bytes)
     )?;
     for hours in [1.0, 8.0, 24.0] {
         writeln!(out, "{hours} h: {:.1} kimg", hours * 3.6 * img_per_s)?;

@@ -28,6 +28,7 @@ use crate::job::log::Stream;
 use crate::job::ocean;
 use crate::job::problem::ParamsError;
 use crate::job::signals::SecondInterrupt;
+use crate::job::state::StateError;
 use crate::ops::device::{DeviceChoice, DeviceError};
 
 /// Trains StyleGAN2 where the pictures are. Without a command: the Ocean job on /data.
@@ -128,6 +129,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<AssetError>()
             || cause.is::<DataError>()
             || cause.is::<UsageError>()
+            || cause.downcast_ref().is_some_and(StateError::is_refusal)
     });
     if is_theirs { 2 } else { 1 }
 }

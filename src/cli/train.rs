@@ -14,6 +14,7 @@ use crate::job::flags::ParamFlags;
 use crate::job::ocean::finish;
 use crate::job::outputs::Outputs;
 use crate::job::prepare::{Start, announce, asset_at, prepare, read};
+use crate::job::resume::{self, Source};
 use crate::job::run::Run;
 
 /// Flags of `train`.
@@ -25,6 +26,9 @@ pub(super) struct TrainArgs {
     /// Folder that receives weights and samples; made where missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// A state.safetensors of the same pictures to continue, or a generator.safetensors to start from.
+    #[arg(long, value_name = "PATH")]
+    resume: Option<PathBuf>,
     #[command(flatten)]
     params: ParamFlags,
 }
@@ -32,13 +36,20 @@ pub(super) struct TrainArgs {
 pub(super) fn run(args: &TrainArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
     let params = args.params.params()?;
     must_exist(&args.data)?;
+    let source = args.resume.as_deref().map(resume_from).transpose()?;
     let device = announce(&params)?;
     let outputs = Outputs::open_folder(&args.out)?;
     must_not_hold(&args.data, &args.out)?;
-    let start = Start { params, device, stop, started };
+    let start = Start { params, device, stop, started, source };
     let dataset = read(&[asset_at(&args.data)], &start)?;
     follow(prepare(dataset, outputs, start)?)?;
     Ok(())
+}
+
+/// The file to continue from.
+fn resume_from(path: &Path) -> Result<Source> {
+    must_exist(path)?;
+    Ok(resume::at(path)?)
 }
 
 /// Refuses a path that is not there.

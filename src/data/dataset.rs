@@ -1,7 +1,11 @@
 //! The set in memory: planar RGB bytes and labels, ordered by content.
 
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
 use super::labels::{Labels, MAX_LABEL_DIM};
 use super::report::Report;
+use super::scan::Hash;
 use super::{DataError, RESOLUTIONS};
 
 /// Pictures of one size with their labels.
@@ -12,11 +16,23 @@ pub struct Dataset {
     images: Vec<u8>,
     labels: Labels,
     report: Report,
+    /// Hashes of the files that the pictures came from, sorted.
+    files: Vec<Hash>,
+}
+
+/// What is trained on, as hashes in hexadecimal: they are equal if the values are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprints {
+    /// Of the pixels.
+    pub pixels: String,
+    /// Of the labels.
+    pub labels: String,
 }
 
 impl Dataset {
-    pub(super) fn new(images: Vec<u8>, labels: Labels, report: Report) -> Self {
-        Self { resolution: report.resolution, images, labels, report }
+    /// * `files` - hash of the file of each picture, sorted.
+    pub(super) fn new(images: Vec<u8>, labels: Labels, report: Report, files: Vec<Hash>) -> Self {
+        Self { resolution: report.resolution, images, labels, report, files }
     }
 
     /// A set from values already at hand: made-up pictures, tests.
@@ -51,7 +67,10 @@ impl Dataset {
         };
         let report =
             Report { num_images, resolution, median_short_side: resolution, ..Report::default() };
-        Ok(Self::new(images, labels, report))
+        let pictures = images.chunks_exact(image_bytes(resolution));
+        let mut files: Vec<Hash> = pictures.map(|image| *blake3::hash(image).as_bytes()).collect();
+        files.sort_unstable();
+        Ok(Self::new(images, labels, report, files))
     }
 
     /// Bytes in memory, labels included.
@@ -82,6 +101,33 @@ impl Dataset {
     /// Numbers and reasons, fit to be printed.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// A key for `purpose`, derived from the sorted hashes of the files that the pictures came from.
+    ///
+    /// Whoever lacks a byte of one file lacks the key. It is as hard to guess as the files are
+    /// together: those of a public set are no secret, and a set of few tiny drawings may be found by
+    /// trying.
+    pub fn key(&self, purpose: &'static str) -> Zeroizing<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new_derive_key(purpose);
+        self.files.iter().for_each(|file| {
+            hasher.update(file);
+        });
+        Zeroizing::new(*hasher.finalize().as_bytes())
+    }
+
+    /// Hashes of what is trained on. Not for the public: they confirm a guess of it.
+    pub fn fingerprints(&self) -> Fingerprints {
+        let mut labels = blake3::Hasher::new();
+        for idx in 0..self.len() {
+            self.label(idx).iter().for_each(|value| {
+                labels.update(&value.to_le_bytes());
+            });
+        }
+        Fingerprints {
+            pixels: blake3::hash(&self.images).to_hex().to_string(),
+            labels: labels.finalize().to_hex().to_string(),
+        }
     }
 
     /// Planar RGB of a picture, `[3, R, R]`.
@@ -139,5 +185,21 @@ mod tests {
         assert!(refused(8, 0, 0, 0));
         assert!(refused(8, 192, 2, 1));
         assert!(!refused(8, 192, 0, 0));
+    }
+
+    #[test]
+    fn the_key_is_the_files_and_the_purpose() {
+        let set = |images: &[u8], labels: &[f32]| {
+            let images = images.iter().flat_map(|value| [*value; 192]).collect();
+            Dataset::from_raw(8, images, 1, labels.to_vec()).ok().unwrap()
+        };
+        let key = |images: &[u8]| *set(images, &vec![0.0; images.len()]).key("a");
+        assert_eq!(key(&[1, 2, 3]), key(&[3, 1, 2]));
+        for other in [&[1, 2][..], &[1, 2, 3, 4], &[1, 2, 4], &[1, 2, 3, 3]] {
+            assert_ne!(key(&[1, 2, 3]), key(other));
+        }
+        assert_ne!(set(&[1], &[0.0]).key("a"), set(&[1], &[0.0]).key("b"));
+        let (one, other) = (set(&[1], &[0.0]).fingerprints(), set(&[1], &[1.0]).fingerprints());
+        assert!(one.pixels == other.pixels && one.labels != other.labels);
     }
 }

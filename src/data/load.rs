@@ -54,13 +54,13 @@ pub fn load(
     }
     let labels = scan.labels.keep(&keep);
     let kept = scan.images.iter().zip(&keep).filter(|(_, keep)| **keep);
-    let facts: Vec<Facts> = kept.map(|((_, facts), _)| *facts).collect();
+    let (files, facts): (Vec<Hash>, Vec<Facts>) = kept.map(|(image, _)| *image).unzip();
     let counted = Counted {
         num_duplicates: scan.report().num_duplicates,
         tally: Tally { skipped, num_archives: scan.report().num_archives },
     };
     let report = report(&facts, scan.resolution(), options.crop, &labels, counted);
-    Ok(Dataset::new(images, labels, report))
+    Ok(Dataset::new(images, labels, report, files))
 }
 
 /// A picture on its way to a decoder, and the place its pixels go to.

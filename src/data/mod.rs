@@ -33,7 +33,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use batches::{Batches, Mirror};
-pub use dataset::Dataset;
+pub use dataset::{Dataset, Fingerprints};
 pub use load::load;
 pub use report::{Report, SkipReason, Skipped};
 pub use scan::{Scan, scan};

@@ -210,6 +210,7 @@ mod tests {
         let dataset = Dataset::from_raw(8, vec![128; 8 * 3 * 64], 0, Vec::new()).unwrap();
         let setup = Setup {
             mirror: Mirror::default(),
+            keeper: None,
             options: Value::Null,
             outputs: Outputs::open_folder(folder).unwrap(),
             stop: Arc::default(),

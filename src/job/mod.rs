@@ -5,10 +5,12 @@
 //! environment changes either. [`asset`] publishes the job; it runs at home.
 
 pub mod asset;
+mod begin;
 pub mod fault;
 pub mod flags;
 mod health;
 pub mod inputs;
+pub mod keeper;
 pub mod log;
 pub mod memory;
 pub mod ocean;
@@ -19,7 +21,10 @@ pub mod problem;
 pub mod progress;
 pub mod quality;
 pub mod resolve;
+pub mod resume;
 pub mod run;
+pub mod seal;
 pub mod signals;
+pub mod state;
 pub mod statistics;
 pub mod table;

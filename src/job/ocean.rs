@@ -12,7 +12,10 @@ use super::inputs;
 use super::outputs::Outputs;
 use super::params::Params;
 use super::prepare::{Start, announce, prepare, read};
+use super::problem::{ParamsError, Problem};
+use super::resume;
 use super::run::{Ended, Run};
+use super::table::StateKind;
 
 /// Runs the job on `root`, `/data` in the container.
 ///
@@ -20,11 +23,15 @@ use super::run::{Ended, Run};
 /// Fails if parameters or data are refused, if outputs cannot be written, or by a fault of ours.
 pub fn run(root: &Path, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
     let params = Params::from_json(inputs::parameters(root)?.as_deref())?;
+    if params.state == StateKind::Plain {
+        return Err(ParamsError::Refused(vec![Problem::PlainState]).into());
+    }
     let device = announce(&params)?;
     let outputs = Outputs::open(root)?;
     let dids = std::env::var("DIDS").ok();
-    let assets = inputs::discover(root, dids.as_deref())?;
-    let start = Start { params, device, stop, started };
+    let mut assets = inputs::discover(root, dids.as_deref())?;
+    let source = resume::take(&mut assets)?;
+    let start = Start { params, device, stop, started, source };
     let dataset = read(&assets, &start)?;
     let mut run = prepare(dataset, outputs, start)?;
     while run.advance()?.is_some() {}

@@ -32,6 +32,8 @@ pub enum OutputName {
     Samples,
     /// The grid after so many images shown.
     SamplesAt(u64),
+    /// What a later run needs to go on.
+    State,
 }
 
 impl OutputName {
@@ -42,6 +44,7 @@ impl OutputName {
             Self::BestGenerator => "generator-best.safetensors".to_owned(),
             Self::Samples => "samples.png".to_owned(),
             Self::SamplesAt(num_images) => format!("samples-{num_images:09}.png"),
+            Self::State => "state.safetensors".to_owned(),
         }
     }
 }
@@ -96,18 +99,34 @@ impl Outputs {
     /// # Errors
     /// Fails if the volume is full or refuses the file; what was there before is then intact.
     pub fn write(&mut self, name: OutputName, bytes: &[u8]) -> Result<()> {
-        let target = self.folder.join(name.file_name());
-        replace(&self.staging.join(temporary_name()), &target, bytes)
-            .map_err(|error| explained(&error))
-            .with_context(|| format!("outputs: {} is not written", name.file_name()))?;
+        self.write_by(name, |file| {
+            file.write_all(bytes)?;
+            Ok(true)
+        })?;
         if let OutputName::SamplesAt(num_images) = name {
             self.grids.retain(|(_, kept)| *kept != num_images);
             self.grids.push((self.num_grids, num_images));
             self.num_grids += 1;
             self.thin_grids()?;
         }
-        sync_folder(&self.folder);
         Ok(())
+    }
+
+    /// As [`Outputs::write`], with what `fill` writes; it returns false to give up, and then what was
+    /// there before stays.
+    ///
+    /// # Errors
+    /// As [`Outputs::write`], or as `fill` fails.
+    pub fn write_by(
+        &mut self,
+        name: OutputName,
+        fill: impl FnOnce(&mut File) -> Result<bool>,
+    ) -> Result<bool> {
+        let target = self.folder.join(name.file_name());
+        let is_written = replace(&self.staging.join(temporary_name()), &target, fill)
+            .with_context(|| format!("outputs: {} is not written", name.file_name()))?;
+        sync_folder(&self.folder);
+        Ok(is_written)
     }
 
     fn thin_grids(&mut self) -> Result<()> {
@@ -153,9 +172,13 @@ pub fn thin(places: &[u64]) -> Vec<u64> {
 /// # Errors
 /// Fails if the volume is full or refuses the file; what was there before is then intact.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(&path.with_file_name(temporary_name()), path, bytes)
-        .map_err(|error| explained(&error))
-        .with_context(|| format!("{} is not written", path.display()))
+    let fill = |file: &mut File| {
+        file.write_all(bytes)?;
+        Ok(true)
+    };
+    replace(&path.with_file_name(temporary_name()), path, fill)
+        .with_context(|| format!("{} is not written", path.display()))?;
+    Ok(())
 }
 
 fn temporary_name() -> String {
@@ -187,17 +210,27 @@ fn create(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).open(path)
 }
 
-/// Replaces `target` by a file of `bytes`; on failure no part of it is left.
-fn replace(temporary: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = create(temporary)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(temporary, target)); // replaces a link, does not follow it
-    if written.is_err() {
+/// Replaces `target` by a file that `fill` fills; if it fails or gives up, no part of it is left.
+fn replace(
+    temporary: &Path,
+    target: &Path,
+    fill: impl FnOnce(&mut File) -> Result<bool>,
+) -> Result<bool> {
+    let mut file = create(temporary).map_err(|error| explained(&error))?;
+    let written = fill(&mut file).and_then(|is_whole| {
+        if is_whole {
+            file.sync_all()?;
+            fs::rename(temporary, target)?; // replaces a link, does not follow it
+        }
+        Ok(is_whole)
+    });
+    if !matches!(written, Ok(true)) {
         let _ = fs::remove_file(temporary); // the first error is the one to report
     }
-    written
+    written.map_err(|error| match error.downcast_ref() {
+        Some(error) => explained(error),
+        None => error,
+    })
 }
 
 /// Makes renames last through a power cut; some file systems have no such call.

@@ -10,10 +10,13 @@ use candle_core::Device;
 use serde_json::json;
 use tracing::{info, warn};
 
+use super::begin::Begin;
+use super::keeper::Keeper;
 use super::memory::{Room, fit_batch_gpu, training_bytes};
 use super::outputs::Outputs;
 use super::params::Params;
-use super::resolve::Facts;
+use super::resolve::{Facts, Origin};
+use super::resume::Source;
 use super::run::{Run, Setup};
 use super::table::Aug;
 use crate::data::{Asset, Dataset, Mirror, limits, load, scan};
@@ -36,6 +39,8 @@ pub struct Start {
     pub stop: Arc<AtomicBool>,
     /// When the program started.
     pub started: Instant,
+    /// What it starts from, where that is not fresh.
+    pub source: Option<Source>,
 }
 
 /// Opens the device, and says what this machine offers and what follows from it for the parameters.
@@ -94,23 +99,26 @@ pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
 /// Decides what is left to decide, and makes the networks.
 ///
 /// # Errors
-/// Fails if the parameters contradict each other.
+/// Fails if the parameters contradict each other, or what the run begins with.
 pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
-    let kind = start.device.kind;
-    let (precision, deterministic) = (start.params.precision_on(kind), start.params.deterministic);
+    let Start { params, device: opened, stop, started, source } = start;
+    let kind = opened.kind;
+    let (precision, deterministic) = (params.precision_on(kind), params.deterministic);
     set_math(Math { tf32: precision == Precision::Tf32, deterministic });
-    set_conv(start.params.conv);
-    let devices = [vec![start.device.device.clone()], device::others(&start.device)].concat();
-    let facts = Facts { num_gpus: devices.len(), ..Facts::of(&dataset, kind) };
-    let mut config = start.params.resolve(&facts)?;
+    set_conv(params.conv);
+    let (begin, set) = Begin::of(source, &dataset, &params)?;
+    let origin = begin.origin();
+    let devices = [vec![opened.device.clone()], device::others(&opened)].concat();
+    let facts = Facts { num_gpus: devices.len(), origin, ..Facts::of(&dataset, kind) };
+    let mut config = begin.config(params.resolve(&facts)?, &params)?;
     let room = match kind {
         DeviceKind::Cpu => Room::in_ram(limits::memory_limit(), dataset.num_bytes()),
         DeviceKind::Cuda => Room::on_gpu(device::free_device_bytes(kind)),
     };
-    if start.params.batch_gpu.is_none() && fit_batch_gpu(&mut config, room) {
+    let is_given = params.batch_gpu.is_some() || origin == Origin::State;
+    if !is_given && fit_batch_gpu(&mut config, room) {
         info!("batch_gpu is {}: less memory, the same batch in more rounds", config.batch_gpu);
     }
-    let is_given = start.params.batch_gpu.is_some();
     let members = members(&mut config, &devices, is_given)?;
     announce_training(&config, kind, dataset.num_bytes());
     if room.is_too_small_for(&config) {
@@ -119,15 +127,18 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
         );
     }
     let setup = Setup {
-        options: json!(effective(&start.params)),
-        mirror: Mirror { x: start.params.mirror, y: start.params.mirror_y },
+        options: json!(effective(&params)),
+        mirror: Mirror { x: params.mirror, y: params.mirror_y },
         outputs,
-        stop: start.stop,
-        snap_interval: Duration::from_secs_f64(start.params.snap_minutes * 60.0),
-        started: start.started,
-        max_duration: start.params.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
+        keeper: set.and_then(|set| Keeper::new(set, params.state)),
+        stop,
+        snap_interval: Duration::from_secs_f64(params.snap_minutes * 60.0),
+        started,
+        max_duration: params.max_minutes.map(|m| Duration::from_secs_f64(m * 60.0)),
     };
-    Run::new(dataset, &config, setup, members)
+    let mut run = Run::new(dataset, &config, setup, members)?;
+    begin.enter(&mut run)?;
+    Ok(run)
 }
 
 /// Connects the devices that can share the work; the first alone, where they cannot be connected.

@@ -69,6 +69,11 @@ pub enum Problem {
          would stay noise, came {freezed}; give a state to go on from"
     )]
     FreshD { freezed: usize },
+    #[error(
+        "state: expected off or sealed in a job, came plain; the discriminator remembers the pictures, \
+         so it may be read by nobody but their owner, at home"
+    )]
+    PlainState,
     #[error("p: expected a value with aug fixed, came none; 0.2 is a usual one")]
     NoStrength,
     #[error("{name}: expected with aug {with} only, came with aug {aug}; leave one of them out")]

@@ -40,12 +40,20 @@ pub(super) struct Reporter {
     window: Window,
     training_since: Instant,
     last_line: Option<Instant>,
+    first_nimg: u64,
     last_nimg: u64,
 }
 
 impl Reporter {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { window: Window::default(), training_since: now, last_line: None, last_nimg: 0 }
+    /// * `cur_nimg` - images shown before.
+    pub(super) fn new(now: Instant, cur_nimg: u64) -> Self {
+        Self {
+            window: Window::default(),
+            training_since: now,
+            last_line: None,
+            first_nimg: cur_nimg,
+            last_nimg: cur_nimg,
+        }
     }
 
     /// Counts a step.
@@ -55,7 +63,8 @@ impl Reporter {
 
     /// Mean time of an image so far.
     pub(super) fn seconds_per_image(&self, cur_nimg: u64) -> f64 {
-        self.training_since.elapsed().as_secs_f64() / cur_nimg.max(1) as f64
+        let num_images = (cur_nimg - self.first_nimg).max(1);
+        self.training_since.elapsed().as_secs_f64() / num_images as f64
     }
 
     /// The lines of the moment, progress and health, where they are due.
@@ -134,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_line_comes_after_the_first_step_and_then_every_4_kimg() {
-        let mut reporter = Reporter::new(Instant::now());
+        let mut reporter = Reporter::new(Instant::now(), 0);
         let mut line = |cur_nimg: u64| {
             reporter.add(&StepStats { g_loss: 0.5, r1_penalty: Some(2.0), ..StepStats::default() });
             Some(reporter.lines(&progress(cur_nimg), Duration::from_secs(5), &STATE)?[0].clone())
@@ -149,7 +158,7 @@ mod tests {
 
     #[test]
     fn losses_of_few_images_are_not_said() {
-        let mut reporter = Reporter::new(Instant::now());
+        let mut reporter = Reporter::new(Instant::now(), 0);
         reporter.add(&StepStats { g_loss: 0.123, ..StepStats::default() });
         let [line, _] = reporter.lines(&progress(4), Duration::ZERO, &STATE).unwrap();
         assert!(!line.contains("0.123") && line.contains("losses follow"), "{line}");

@@ -137,6 +137,24 @@ impl Params {
         if problems.is_empty() { Ok(config) } else { Err(ParamsError::Refused(problems)) }
     }
 
+    /// Numbers of the configuration that were asked for by name, as paths.
+    pub fn given(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            (self.batch.is_some(), "batch"),
+            (self.mbstd_group.is_some(), "d.mbstd_group_size"),
+            (self.gamma.is_some(), "r1_gamma"),
+            (self.g_lr.is_some(), "g_lr"),
+            (self.d_lr.is_some(), "d_lr"),
+            (self.ema_kimg.is_some(), "ema_kimg"),
+            (self.pl_weight.is_some(), "pl_weight"),
+            (self.style_mixing_prob.is_some(), "style_mixing_prob"),
+            (self.p.is_some(), "strength.fixed.p"),
+            (self.target.is_some(), "strength.adaptive.target"),
+            (self.ada_kimg.is_some(), "strength.adaptive.kimg"),
+        ];
+        given.into_iter().filter_map(|(is_given, path)| is_given.then_some(path))
+    }
+
     /// How strong the augmentation is; from given weights it adapts faster, since they may
     /// overfit from the start.
     fn strength(&self, is_transfer: bool) -> Strength {

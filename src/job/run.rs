@@ -4,6 +4,8 @@
 //! files hold depends on seed, set and images shown only: the numbered grids and the statistics
 //! are taken at fixed counts, and the clock merely refreshes the latest generator and grid.
 
+mod keep;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::fault;
+use super::keeper::Keeper;
 use super::outputs::{OutputName, Outputs};
 use super::progress::{Progress, Reporter, TrainerState};
 use super::quality::{Figures, Quality};
@@ -47,6 +50,8 @@ pub struct Setup {
     pub mirror: Mirror,
     /// Where files go.
     pub outputs: Outputs,
+    /// Keeps the state, where that is asked for.
+    pub keeper: Option<Keeper>,
     /// Set by a signal.
     pub stop: Arc<AtomicBool>,
     /// Time between refreshes.
@@ -92,6 +97,8 @@ pub struct Run {
     grid_nimg: u64,
     /// How long the last grid took.
     grid_time: Duration,
+    /// Steps that were made before this run.
+    num_steps_before: u64,
     ended: Option<Ended>,
 }
 
@@ -103,7 +110,7 @@ impl Run {
     pub fn new(
         dataset: Dataset,
         config: &TrainConfig,
-        setup: Setup,
+        mut setup: Setup,
         members: Vec<Member>,
     ) -> Result<Self> {
         let ranks = Ranks::new(config, members).context("the networks cannot be made")?;
@@ -122,6 +129,9 @@ impl Run {
         let grid = SampleGrid::new(config.seed, z_dim, res, &labels, device)?;
         let grid_nimg = grid_interval(config);
         let now = Instant::now();
+        if let Some(keeper) = &mut setup.keeper {
+            keeper.announce(ranks.lead());
+        }
         Ok(Self {
             batches,
             label_pool,
@@ -131,13 +141,14 @@ impl Run {
             best_swd: None,
             ranks,
             setup,
-            reporter: Reporter::new(now),
+            reporter: Reporter::new(now, 0),
             num_rollbacks: 0,
             since_entry: Window::default(),
             history: History::default(),
             last_refresh: now,
             grid_nimg,
             grid_time: Duration::ZERO,
+            num_steps_before: 0,
             ended: None,
         })
     }
@@ -190,12 +201,14 @@ impl Run {
     /// # Errors
     /// Fails if an output cannot be written.
     pub fn finish(mut self) -> Result<Ended> {
-        let ended = self.ended.unwrap_or(Ended::Done);
+        let (noticed, ended) = (Instant::now(), self.ended.unwrap_or(Ended::Done));
         if self.ranks.lead().num_steps() == 0 {
             warn!("ended before the first step: no outputs; give the job more time");
             return Ok(ended);
         }
-        let num_images = self.since_entry.num_steps() * self.ranks.lead().config().batch as u64;
+        let since_entry = self.since_entry; // the state goes on without this end's last entry
+        let history = self.history.clone();
+        let num_images = since_entry.num_steps() * self.ranks.lead().config().batch as u64;
         let is_mean = ended == Ended::Done && num_images >= MIN_MEAN_NIMG;
         self.ranks.settle_for_good()?;
         if is_mean {
@@ -203,6 +216,7 @@ impl Run {
         }
         let generator = self.generator_bytes()?;
         self.setup.outputs.write(OutputName::Generator, &generator)?;
+        self.last_state((ended, noticed), (&history, &since_entry))?;
         if let Some(png) = self.last_grid(ended)? {
             self.setup.outputs.write(OutputName::Samples, &png)?;
             if ended == Ended::Done {
@@ -227,8 +241,7 @@ impl Run {
         if num_rollbacks != std::mem::replace(&mut self.num_rollbacks, num_rollbacks) {
             warn!("losses are not finite: back to the last good networks, half the learning rates");
         }
-        let is_first = self.ranks.lead().num_steps() == 1;
-        if (is_first || self.is_at_count()) && stats.num_skipped == 0 {
+        if (self.is_first_step() || self.is_at_count()) && stats.num_skipped == 0 {
             self.ranks.remember()?;
         }
         Ok(())
@@ -271,17 +284,19 @@ impl Run {
     fn deadline(&self) -> Option<Instant> {
         let limit = self.setup.max_duration?;
         let reserve = (limit / 20).clamp(Duration::from_secs(1), Duration::from_secs(30));
-        let reserve = reserve.max(2 * self.grid_time);
+        let state_time = self.setup.keeper.as_ref().map(Keeper::time).unwrap_or_default();
+        let reserve = reserve.max(2 * self.grid_time) + 2 * state_time;
         Some(self.setup.started + limit.saturating_sub(reserve))
     }
 
     /// Writes what is due at this count of images, or by the clock.
     fn write_due(&mut self) -> Result<()> {
         let (cur_nimg, at_count) = (self.cur_nimg(), self.is_at_count());
-        let is_first = self.ranks.lead().num_steps() == 1;
+        let is_first = self.is_first_step();
         // A big network's grid takes minutes: it must not take most of the time.
         let interval = self.setup.snap_interval.max(10 * self.grid_time);
-        let refreshes = is_first || self.last_refresh.elapsed() >= interval;
+        let keeps = self.setup.keeper.as_ref().is_some_and(Keeper::is_due);
+        let refreshes = is_first || keeps || self.last_refresh.elapsed() >= interval;
         if !(is_first || at_count || refreshes) {
             return Ok(());
         }
@@ -295,6 +310,9 @@ impl Run {
             self.last_refresh = Instant::now();
             let generator = self.generator_bytes()?;
             self.refresh(OutputName::Generator, &generator)?;
+        }
+        if keeps {
+            self.write_state(&cancel);
         }
         let Some(png) = self.grid_png(&cancel)? else {
             return Ok(()); // the run is about to end, and writes its last grid then
@@ -334,12 +352,16 @@ impl Run {
         Ok(())
     }
 
-    /// Writes a file while the run goes on, and says whether it did. Only the first ones must succeed: later, what was there
-    /// before is whole, the disk may have room again at the next refresh, and the last write of
+    fn is_first_step(&self) -> bool {
+        self.ranks.lead().num_steps() == self.num_steps_before + 1
+    }
+
+    /// Writes a file while the run goes on, and says whether it did. Only the first ones must
+    /// succeed: later, what was there before is whole, the disk may have room again at the next refresh, and the last write of
     /// the run must succeed too.
     fn refresh(&mut self, name: OutputName, bytes: &[u8]) -> Result<bool> {
         match self.setup.outputs.write(name, bytes) {
-            Err(error) if self.ranks.lead().num_steps() > 1 => {
+            Err(error) if !self.is_first_step() => {
                 warn!("{error:#}; training goes on");
                 Ok(false)
             }

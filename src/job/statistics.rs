@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::quality::Figures;
@@ -12,7 +12,7 @@ use crate::train::trainer::StepStats;
 pub(super) const MIN_MEAN_NIMG: u64 = 16;
 
 /// Sums over the steps since the last time somebody looked.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Window {
     num_steps: u64,
     /// Steps with a loss that was not finite; they are in no mean.
@@ -91,7 +91,7 @@ impl Window {
 }
 
 /// Means at fixed counts of images shown, for the header of the weights.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct History {
     entries: Vec<Value>,
 }

@@ -13,6 +13,7 @@ pub mod mapping;
 pub mod precision;
 pub mod store;
 pub mod synthesis;
+pub mod transfer;
 pub mod weights;
 
 pub use discriminator::{Discriminator, discriminator};

@@ -15,12 +15,12 @@ use super::config::GeneratorConfig;
 use super::generator::{Generator, generator};
 use super::store::Store;
 
-/// Name of the metadata entry.
-const ENTRY: &str = "stylegan2_c2d";
+/// Name of the metadata entry, by which a file is known.
+pub const ENTRY: &str = "stylegan2_c2d";
 /// Version of the header's layout.
 const FORMAT: u32 = 1;
 /// Files above this are refused: a generator at 1024 pixels has about 120 MB.
-const MAX_BYTES: usize = 2 << 30;
+pub const MAX_BYTES: usize = 2 << 30;
 /// Networks above these are refused before anything is built from a file's numbers.
 const MAX_DIM: usize = 4096;
 
@@ -79,6 +79,20 @@ pub fn to_bytes(header: &Header, store: &Store) -> Result<Vec<u8>> {
 /// Fails, naming the tensor, if anything is missing, superfluous, of another type or shape, or not
 /// finite.
 pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<(Header, Generator)> {
+    let (header, _, generator) = read(bytes, device)?;
+    Ok((header, generator))
+}
+
+/// The weights themselves, and their header.
+///
+/// # Errors
+/// As [`from_bytes`].
+pub fn store_from_bytes(bytes: &[u8], device: &Device) -> Result<(Header, Store)> {
+    let (header, store, _) = read(bytes, device)?;
+    Ok((header, store))
+}
+
+fn read(bytes: &[u8], device: &Device) -> Result<(Header, Store, Generator)> {
     if bytes.len() > MAX_BYTES {
         bail!("expected a weights file of at most {MAX_BYTES} bytes, got {}", bytes.len());
     }
@@ -98,7 +112,7 @@ pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<(Header, Generator)> 
     if let Some((name, _)) = store.tensors().into_iter().find(|(name, _)| !used.contains(name)) {
         bail!("{}: superfluous tensor; the header describes another network", printable(&name));
     }
-    Ok((header, generator))
+    Ok((header, store, generator))
 }
 
 /// The values of one tensor of a file.

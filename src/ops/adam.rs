@@ -8,6 +8,8 @@
 //!
 //! Reference: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
 
+mod moments;
+
 use std::cell::RefCell;
 
 use candle_core::{
@@ -44,6 +46,7 @@ pub struct Adam {
     params: Vec<Var>,
     moments: Vec<RefCell<Moments>>,
     num_steps: u64,
+    lr_factor: f64,
 }
 
 impl Adam {
@@ -64,7 +67,7 @@ impl Adam {
             }))
         };
         let moments = params.iter().map(moments).collect::<Result<_>>()?;
-        Ok(Self { config, params, moments, num_steps: 0 })
+        Ok(Self { config, params, moments, num_steps: 0, lr_factor: 1.0 })
     }
 
     /// The parameters, in order.
@@ -81,6 +84,11 @@ impl Adam {
         let params = std::mem::take(&mut self.params);
         *self = Self::new(params, self.config)?;
         Ok(())
+    }
+
+    /// Factor on the learning rate from now on; at 0 moments move and parameters do not.
+    pub fn set_lr_factor(&mut self, lr_factor: f64) {
+        self.lr_factor = lr_factor;
     }
 
     /// One step along `grads`, in the order of the parameters.
@@ -102,7 +110,7 @@ impl Adam {
             beta1,
             beta2,
             eps,
-            step_size: lr / (1.0 - beta1.powf(t)),
+            step_size: self.lr_factor * lr / (1.0 - beta1.powf(t)),
             root_correction: (1.0 - beta2.powf(t)).sqrt(),
         };
         for (idx, (param, grad)) in self.params.iter().zip(grads).enumerate() {

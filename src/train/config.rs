@@ -27,7 +27,7 @@ pub enum Strength {
 }
 
 /// A training run without anything left to decide.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
     /// Shape of the generator.
     pub g: GeneratorConfig,

@@ -4,6 +4,7 @@
 
 pub mod ada;
 pub mod config;
+pub mod continued;
 pub mod cost;
 pub mod draws;
 pub mod loss;
@@ -13,7 +14,9 @@ pub mod presets;
 pub mod ranks;
 mod recovery;
 pub mod selftest;
+pub mod state;
 pub mod trainer;
+pub mod transfer;
 
 pub use ranks::Ranks;
 pub use trainer::Trainer;

@@ -28,7 +28,7 @@ const MIN_ROUND: usize = 2;
 pub struct Ranks {
     crew: Crew,
     /// The replicas, by rank; never empty.
-    trainers: Vec<Trainer>,
+    pub(super) trainers: Vec<Trainer>,
 }
 
 impl Ranks {

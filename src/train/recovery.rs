@@ -17,13 +17,15 @@ use crate::model::Store;
 const MAX_SKIPPED: u32 = 5;
 /// How often they can go back.
 const MAX_ROLLBACKS: u32 = 3;
+/// The part of the learning rates that is left each time.
+pub(super) const ROLLBACK_LR: f64 = 0.5;
 
 /// Counts of trouble, and the way out of it.
 #[derive(Default)]
 pub(super) struct Recovery {
     /// Skipped runs in a row, by phase.
-    skipped: [u32; 4],
-    num_rollbacks: u32,
+    pub(super) skipped: [u32; 4],
+    pub(super) num_rollbacks: u32,
     is_lost: bool,
     good: Option<Arc<Good>>,
 }
@@ -114,7 +116,7 @@ impl Trainer {
         self.pl_mean = good.pl_mean;
         self.recovery.good = Some(good);
         for adam in [&mut self.adam_g, &mut self.adam_d] {
-            adam.restart(0.5)?;
+            adam.restart(ROLLBACK_LR)?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use serde::{Deserialize, Serialize};
 
 use super::ada::Ada;
 use super::config::TrainConfig;
@@ -17,6 +18,7 @@ use super::phases::{Networks, Reals};
 use super::presets::smaller_batch_gpu;
 use super::ranks::stats_of_all;
 use super::recovery::Recovery;
+use super::state::StatsBits;
 use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
 use crate::ops::collective::Member;
@@ -30,10 +32,11 @@ pub const D_REG_INTERVAL: u64 = 16;
 const ADA_INTERVAL: u64 = 4;
 
 /// The order of a step.
-const PHASES: [Phase; 4] = [Phase::Gmain, Phase::Greg, Phase::Dmain, Phase::Dreg];
+pub(super) const PHASES: [Phase; 4] = [Phase::Gmain, Phase::Greg, Phase::Dmain, Phase::Dreg];
 
 /// What a step found: means over its images.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "StatsBits", into = "StatsBits")]
 pub struct StepStats {
     /// Loss of the generator.
     pub g_loss: f64,
@@ -61,14 +64,14 @@ pub struct Trainer {
     pub(super) networks: Networks,
     pub(super) adam_g: Adam,
     pub(super) adam_d: Adam,
-    g_ema: Store,
+    pub(super) g_ema: Store,
     pub(super) g_ema_params: Vec<Var>,
     /// Decay with which the last finished step still has to enter the average.
     pub(super) pending_ema: Option<f64>,
     pub(super) pl_mean: f64,
-    num_steps: u64,
-    cur_nimg: u64,
-    ada: Ada,
+    pub(super) num_steps: u64,
+    pub(super) cur_nimg: u64,
+    pub(super) ada: Ada,
     /// What the run goes back to when it is lost in numbers that are not finite.
     pub(super) recovery: Recovery,
     pub(super) running: Running,
@@ -82,9 +85,9 @@ pub struct Trainer {
 #[derive(Default)]
 pub(super) struct Running {
     /// Phases that have been run, or skipped.
-    num_phases: usize,
+    pub(super) num_phases: usize,
     /// What they found.
-    stats: StepStats,
+    pub(super) stats: StepStats,
     /// Whether the present phase has begun to move weights.
     pub(super) moves: bool,
 }
@@ -214,6 +217,7 @@ impl Trainer {
             |weight: f64, interval| weight > 0.0 && self.num_steps.is_multiple_of(interval);
         let g_reg = is_due(self.config.pl_weight, G_REG_INTERVAL);
         let d_reg = is_due(self.config.r1_gamma, D_REG_INTERVAL);
+        self.adam_g.set_lr_factor(self.g_lr_factor());
         while let Some(&phase) = PHASES.get(self.running.num_phases) {
             let mut stats = self.running.stats;
             match phase {

@@ -18,6 +18,7 @@ fn run(folder: &Path, seed: u64) -> Run {
         options: Value::Null,
         mirror: Mirror::default(),
         outputs: Outputs::open_folder(folder).unwrap(),
+        keeper: None,
         stop: Arc::default(),
         snap_interval: Duration::ZERO,
         started: Instant::now(),
