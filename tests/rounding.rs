@@ -27,9 +27,9 @@ fn gradients(dtype: DType, seed: usize) -> Result<[Vec<Tensor>; 2]> {
     };
     let images = [BATCH, config.g.img_channels, RES, RES];
     let reals = Reals { img: (draws(0, &images)? * 0.5)?, c: None };
-    let r1 = networks.d_reg(&reals, 1.0, 1.0)?.grads;
+    let r1 = networks.d_reg(&reals, None, (1.0, 1.0))?.grads;
     let z = draws(1, &[BATCH, config.g.z_dim])?;
-    let draw = Draw { z, c: None, mix: None, noise: Noise::Const };
+    let draw = Draw { z, c: None, mix: None, noise: Noise::Const, augment: None };
     let lengths = networks.path_lengths(&draw, &draws(2, &images)?)?;
     Ok([r1, networks.g_reg(lengths, 0.0, (2.0, 1.0))?.grads])
 }

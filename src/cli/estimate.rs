@@ -230,7 +230,7 @@ fn warm_up(trainer: &Trainer, images: &Tensor) -> Result<()> {
             Some((cutoff, z)) => Some((*cutoff, z.narrow(0, 0, n)?)),
             None => None,
         };
-        Ok(Draw { z: draw.z.narrow(0, 0, n)?, mix, ..draw.clone() })
+        Ok(Draw { z: draw.z.narrow(0, 0, n)?, mix, augment: None, ..draw.clone() })
     };
     let networks = trainer.networks();
     let reals = Reals { img: round.reals.img.narrow(0, 0, group)?, c: None };
@@ -238,8 +238,8 @@ fn warm_up(trainer: &Trainer, images: &Tensor) -> Result<()> {
     let (draw, pl_noise) = (small(&round.g_reg.0)?, &round.g_reg.1);
     let lengths = networks.path_lengths(&draw, &pl_noise.narrow(0, 0, draw.z.dim(0)?)?)?;
     networks.g_reg(lengths, 0.0, (2.0, 4.0))?;
-    networks.d_main(&small(&round.d_main)?, &reals)?;
-    networks.d_reg(&reals, 1.0, 16.0)?;
+    networks.d_main(&small(&round.d_main)?, &reals, None)?;
+    networks.d_reg(&reals, None, (1.0, 16.0))?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::problem::{Given, ParamsError, Problem, given, nearest};
 use super::table::{Aug, PARAMETERS, StateKind};
+use crate::augment::AugPipe;
 use crate::data::{Cond, Crop, Resize};
 use crate::model::Precision;
 use crate::ops::conv2d::Conv;
@@ -63,7 +64,9 @@ pub struct Params {
     pub mirror_y: bool,
     /// Augmentation of what the discriminator sees.
     pub aug: Aug,
-    /// Its strength, where that is fixed.
+    /// The transforms of adaptive and fixed augmentation.
+    pub augpipe: AugPipe,
+    /// Their strength, where that is fixed.
     pub p: Option<f64>,
     /// The sign of D on real images that adaptive augmentation aims at; absent: 0.6.
     pub target: Option<f64>,
@@ -113,6 +116,7 @@ impl Default for Params {
             mirror: false,
             mirror_y: false,
             aug: Aug::Ada,
+            augpipe: AugPipe::Bgc,
             p: None,
             target: None,
             ada_kimg: None,

@@ -18,7 +18,6 @@ use super::params::Params;
 use super::resolve::{Facts, Origin};
 use super::resume::Source;
 use super::run::{Run, Setup};
-use super::table::Aug;
 use crate::data::{Asset, Dataset, Mirror, limits, load, scan};
 use crate::model::Precision;
 use crate::ops::collective::{Member, connect};
@@ -127,7 +126,7 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
         );
     }
     let setup = Setup {
-        options: json!(effective(&params)),
+        options: json!(params),
         mirror: Mirror { x: params.mirror, y: params.mirror_y },
         outputs,
         keeper: set.and_then(|set| Keeper::new(set, params.state)),
@@ -159,11 +158,6 @@ fn members(config: &mut TrainConfig, devices: &[Device], is_given: bool) -> Resu
             Ok(connected?)
         }
     }
-}
-
-/// The parameters as this version follows them: it has no augmentation yet.
-fn effective(params: &Params) -> Params {
-    Params { aug: Aug::NoAug, ..params.clone() }
 }
 
 fn announce_training(config: &TrainConfig, device: DeviceKind, dataset_bytes: u64) {

@@ -7,7 +7,7 @@ use super::table::Aug;
 use crate::data::{Dataset, LoadOptions};
 use crate::model::Precision;
 use crate::ops::device::DeviceKind;
-use crate::train::config::{Strength, TrainConfig};
+use crate::train::config::{Augmentations, Strength, TrainConfig};
 use crate::train::presets::{Cfg, Overrides, train_config};
 
 /// Mean sign of D on real images that adaptive augmentation aims at.
@@ -64,8 +64,6 @@ pub enum Notice {
     FullOnCpu,
     #[error("no GPU: automatic resolution is at most {limit}; ask for more with resolution")]
     ResolutionLimit { limit: usize },
-    #[error("augmentation is not built yet: aug is off")]
-    AugOff,
 }
 
 impl Params {
@@ -119,6 +117,10 @@ impl Params {
             ema_kimg: self.ema_kimg,
             pl_weight: self.pl_weight,
             style_mixing_prob: self.style_mixing_prob,
+            augmentations: match self.aug {
+                Aug::DiffAug => Augmentations::DiffAug,
+                Aug::Ada | Aug::Fixed | Aug::NoAug => Augmentations::Pipe(self.augpipe),
+            },
             strength: self.strength(is_transfer),
             freezed: self.freezed,
             d_warmup_kimg: is_transfer.then_some(d_warmup_kimg),
@@ -160,6 +162,7 @@ impl Params {
     fn strength(&self, is_transfer: bool) -> Strength {
         match self.aug {
             Aug::NoAug => Strength::Off,
+            Aug::DiffAug => Strength::Fixed { p: 1.0 },
             Aug::Fixed => Strength::Fixed { p: self.p.unwrap_or_default() },
             Aug::Ada => Strength::Adaptive {
                 target: self.target.unwrap_or(ADA_TARGET),
@@ -177,7 +180,6 @@ impl Params {
             (self.cfg.is_none() && !is_cpu, Notice::AutoOnGpu),
             (self.resolution.is_none() && is_cpu, Notice::ResolutionLimit { limit }),
             (self.precision.is_some_and(|p| p != Precision::F32) && is_cpu, Notice::FullOnCpu),
-            (self.aug != Aug::NoAug, Notice::AugOff),
         ]
         .into_iter()
         .filter_map(|(applies, notice)| applies.then_some(notice))
@@ -215,7 +217,7 @@ mod tests {
         assert_eq!(params.load_options(cpu, None).max_auto_resolution, 64);
         assert_eq!(params.load_options(cuda, None).max_auto_resolution, 256);
         let limit = Notice::ResolutionLimit { limit: 64 };
-        assert_eq!(params.notices(cpu), [Notice::TinyOnCpu, limit, Notice::AugOff]);
+        assert_eq!(params.notices(cpu), [Notice::TinyOnCpu, limit]);
         let asked =
             read(r#"{"cfg": "auto", "resolution": 64, "aug": "noaug", "mirror": 1}"#).unwrap();
         assert_eq!(asked.notices(cpu), []);

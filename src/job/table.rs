@@ -51,6 +51,8 @@ pub enum Aug {
     Ada,
     /// Of one strength.
     Fixed,
+    /// `DiffAugment`: translation, cutout and color, always.
+    DiffAug,
     /// None.
     NoAug,
 }
@@ -69,7 +71,7 @@ pub enum StateKind {
 }
 
 /// Every parameter, in the order in which people should meet them.
-pub const PARAMETERS: [Parameter; 32] = [
+pub const PARAMETERS: [Parameter; 33] = [
     Parameter {
         name: "resolution",
         flag: "resolution",
@@ -255,9 +257,18 @@ pub const PARAMETERS: [Parameter; 32] = [
         flag: "aug",
         kind: Kind::Select,
         default: "ada",
-        allowed: "ada, fixed or noaug",
-        doc: "Augmentation against overfitting: adaptive, of one strength, or none.",
+        allowed: "ada, fixed, diffaug or noaug",
+        doc: "Augmentation against overfitting: adaptive, of one strength, DiffAugment, or none.",
         set: |params, text| set(&mut params.aug, choice(text)),
+    },
+    Parameter {
+        name: "augpipe",
+        flag: "augpipe",
+        kind: Kind::Select,
+        default: "bgc",
+        allowed: "blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn or bgcfnc",
+        doc: "What aug ada and fixed do: mirror, turn and shift by pixels (blit), scale and turn freely (geom), color, filter, noise, cutout, or those of these initials.",
+        set: |params, text| set(&mut params.augpipe, choice(text)),
     },
     Parameter {
         name: "p",

@@ -2,8 +2,40 @@
 
 use serde::{Deserialize, Serialize};
 
+use candle_core::{DType, Device, Result};
+
+use crate::augment::{AugPipe, DiffAugConfig, Pipeline};
 use crate::model::Precision;
 use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
+
+/// What is done to images before D sees them, where there is a [`Strength`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Augmentations {
+    /// Transforms of StyleGAN2-ADA.
+    Pipe(AugPipe),
+    /// Those of `DiffAugment`.
+    DiffAug,
+}
+
+impl Augmentations {
+    /// The transforms for images of so many channels.
+    ///
+    /// # Errors
+    /// Fails unless there are 1 or 3 channels.
+    pub fn pipeline(self, img_channels: usize, place: (DType, &Device)) -> Result<Pipeline> {
+        match self {
+            Self::Pipe(pipe) => Pipeline::new(&pipe.config(), img_channels, place),
+            Self::DiffAug => Pipeline::diffaug(&DiffAugConfig::PUBLISHED, img_channels, place),
+        }
+    }
+}
+
+impl Default for Augmentations {
+    fn default() -> Self {
+        Self::Pipe(AugPipe::Bgc)
+    }
+}
 
 /// The probability `p` of each augmentation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,7 +83,9 @@ pub struct TrainConfig {
     pub ema_kimg: f64,
     /// The half-life is at most this share of the images seen; absent: no ramp.
     pub ema_rampup: Option<f64>,
-    /// How strong the augmentation is.
+    /// What is done to images before D sees them.
+    pub augmentations: Augmentations,
+    /// How strong that is.
     pub strength: Strength,
     /// Layers of D that are not trained, counted from the image.
     pub freezed: usize,

@@ -7,6 +7,8 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::config::TrainConfig;
 use super::phases::{Draw, Reals};
+use super::trainer::D_REG_INTERVAL;
+use crate::augment::{Pipeline, Transforms};
 use crate::model::Noise;
 use crate::ops::rng::{Rng, Stream};
 use crate::ops::{cost, normals};
@@ -29,6 +31,10 @@ pub enum Phase {
 pub struct Round {
     /// Of Dmain and Dreg.
     pub reals: Reals,
+    /// What is done to the real images in Dmain.
+    pub d_main_reals: Option<Transforms>,
+    /// What is done to the real images in Dreg, in steps that have it.
+    pub d_reg_reals: Option<Transforms>,
     /// Of Gmain.
     pub g_main: Draw,
     /// Of Greg: latents, and noise `[N, C, H, W]` from N(0, 1).
@@ -44,6 +50,8 @@ pub struct Part<'a> {
     pub first: usize,
     /// From one round to the next; 1: all.
     pub every: usize,
+    /// What is done to images before D sees them, and the probability of each transform.
+    pub augment: Option<(&'a Pipeline, f64)>,
     /// Type of the networks.
     pub dtype: DType,
     /// Where the networks are.
@@ -70,11 +78,22 @@ pub fn draw_rounds(
         let reals = Reals { img: slice(&reals.img)?, c: reals.c.as_ref().map(slice).transpose()? };
         let step = Step { config, num_steps, round: round as u64, part };
         let num_pl = (n / 2).max(1);
+        let fakes = |phase: Phase| step.transforms(phase, false, n);
+        let has_d_reg = num_steps.is_multiple_of(D_REG_INTERVAL);
+        let d_reg_reals = has_d_reg.then(|| step.transforms(Phase::Dreg, true, n));
         Ok(Round {
-            g_main: step.draw(Phase::Gmain, n, label_pool)?,
+            g_main: Draw {
+                augment: fakes(Phase::Gmain)?,
+                ..step.draw(Phase::Gmain, n, label_pool)?
+            },
             g_reg: (step.draw(Phase::Greg, num_pl, label_pool)?, step.pl_noise(num_pl)?),
-            d_main: step.draw(Phase::Dmain, n, label_pool)?,
+            d_main: Draw {
+                augment: fakes(Phase::Dmain)?,
+                ..step.draw(Phase::Dmain, n, label_pool)?
+            },
             reals,
+            d_main_reals: step.transforms(Phase::Dmain, true, n)?,
+            d_reg_reals: d_reg_reals.transpose()?.flatten(),
         })
     };
     (part.first..config.batch / n).step_by(part.every).map(round).collect()
@@ -123,7 +142,17 @@ impl Step<'_> {
             self.part.take(&pool.index_select(&rows, 0)?)
         });
         let noise = Rng::new(seed, Stream::LayerNoise, step << 16 | round);
-        Ok(Draw { z: latents(2 * round)?, c: c.transpose()?, mix, noise: Noise::Random(noise) })
+        let (c, noise) = (c.transpose()?, Noise::Random(noise));
+        Ok(Draw { z: latents(2 * round)?, c, mix, noise, augment: None })
+    }
+
+    /// What is done to `n` images of a phase before D sees them.
+    fn transforms(&self, phase: Phase, are_real: bool, n: usize) -> Result<Option<Transforms>> {
+        let Some((pipeline, p)) = self.part.augment else { return Ok(None) };
+        let rng = Rng::new(self.config.seed, Stream::Augment, self.num_steps * 4 + phase as u64);
+        let res = self.config.g.img_resolution;
+        let part = 2 * self.round + u64::from(are_real);
+        pipeline.draw(&rng, part, (n, res, res), p).map(Some)
     }
 
     /// Draws of N(0, 1), `[n, C, H, W]`.
@@ -148,7 +177,7 @@ mod tests {
             Overrides { batch: Some(8), batch_gpu: Some(batch_gpu), ..Overrides::default() };
         let config = train_config(Cfg::Tiny, 8, 0, &overrides);
         let img = Tensor::zeros((8, 3, 8, 8), DType::F32, &Device::Cpu).unwrap();
-        let part = Part { first, every, dtype: DType::F32, device: &Device::Cpu };
+        let part = Part { first, every, augment: None, dtype: DType::F32, device: &Device::Cpu };
         draw_rounds(&config, num_steps, &Reals { img, c: None }, None, &part).unwrap()
     }
 

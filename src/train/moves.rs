@@ -57,7 +57,8 @@ impl Trainer {
         let start = Instant::now();
         let mut total = Total::default();
         for round in rounds {
-            let result = self.networks.d_main(&round.d_main, &round.reals)?;
+            let result =
+                self.networks.d_main(&round.d_main, &round.reals, round.d_main_reals.as_ref())?;
             total.add(result.grads)?;
             total.w_means.push(result.w_mean);
             let share = 1.0 / rounds.len() as f64;
@@ -78,8 +79,9 @@ impl Trainer {
         let start = Instant::now();
         let mut total = Total::default();
         for round in rounds {
-            let gain = D_REG_INTERVAL as f64;
-            let result = self.networks.d_reg(&round.reals, self.config.r1_gamma, gain)?;
+            let weights = (self.config.r1_gamma, D_REG_INTERVAL as f64);
+            let augment = round.d_reg_reals.as_ref();
+            let result = self.networks.d_reg(&round.reals, augment, weights)?;
             total.add(result.grads)?;
             // a slope of 0 where activations are no numbers must not pass for a flat D
             let logits = mean(&result.real_logits)? * 0.0;

@@ -9,6 +9,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::loss::{d_loss_fake, d_loss_real, g_loss, path_lengths, r1_penalty};
+use crate::augment::Transforms;
 use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
 use crate::model::{
     Discriminator, Generator, Noise, Precision, Store, Truncation, discriminator, generator,
@@ -46,6 +47,8 @@ pub struct Draw {
     pub mix: Option<(usize, Tensor)>,
     /// Noise inputs.
     pub noise: Noise,
+    /// What is done to the images before D sees them.
+    pub augment: Option<Transforms>,
 }
 
 /// Real images with labels.
@@ -179,6 +182,7 @@ impl Networks {
     pub fn g_main(&self, draw: &Draw) -> Result<GMain> {
         let (ws, w_mean) = training_ws(&self.g, draw)?;
         let img = self.g.synthesis.forward(&ws, draw.noise)?;
+        let img = augmented(img, draw.augment.as_ref())?;
         let fake_logits = self.d_frozen.forward(&img, draw.c.as_ref())?;
         let loss = g_loss(&fake_logits)?;
         let (fake_logits, mean) = (fake_logits.value().clone(), loss.mean_all()?);
@@ -222,11 +226,20 @@ impl Networks {
 
     /// Dmain: D should tell generated images from real ones.
     ///
+    /// * `augment` - what is done to the real images before D sees them.
+    ///
     /// # Errors
     /// Fails if an op does, or is cancelled.
-    pub fn d_main(&self, draw: &Draw, reals: &Reals) -> Result<DMain> {
+    pub fn d_main(
+        &self,
+        draw: &Draw,
+        reals: &Reals,
+        augment: Option<&Transforms>,
+    ) -> Result<DMain> {
         let (ws, w_mean) = training_ws(&self.g_frozen, draw)?;
         let fake_img = self.g_frozen.synthesis.forward(&ws, draw.noise)?;
+        let fake_img = augmented(fake_img, draw.augment.as_ref())?;
+        let real_img = augmented((&reals.img).into(), augment)?;
         let judge = |img: Traced, c: Option<&Tensor>, d_loss: fn(&Traced) -> Result<Traced>| {
             let logits = self.d.forward(&img, c)?;
             let loss = d_loss(&logits)?;
@@ -235,21 +248,27 @@ impl Networks {
             Result::Ok((grad(mean, &leaves(&self.d_params))?, logits, loss))
         };
         let (mut grads, fake_logits, fake_loss) = judge(fake_img, draw.c.as_ref(), d_loss_fake)?;
-        let (more, real_logits, real_loss) =
-            judge((&reals.img).into(), reals.c.as_ref(), d_loss_real)?;
+        let (more, real_logits, real_loss) = judge(real_img, reals.c.as_ref(), d_loss_real)?;
         add_to(&mut grads, more)?;
         Ok(DMain { grads, w_mean, fake_logits, real_logits, loss: (fake_loss + real_loss)? })
     }
 
-    /// Dreg: D should be flat around real images (R1).
+    /// Dreg: D should be flat around real images (R1), as they are before they are augmented.
     ///
+    /// * `augment` - what is done to them before D sees them.
     /// * `gain` - factor on the gradients, to make up for the phase being run rarely.
     ///
     /// # Errors
     /// Fails if an op does, or is cancelled.
-    pub fn d_reg(&self, reals: &Reals, r1_gamma: f64, gain: f64) -> Result<DReg> {
+    pub fn d_reg(
+        &self,
+        reals: &Reals,
+        augment: Option<&Transforms>,
+        (r1_gamma, gain): (f64, f64),
+    ) -> Result<DReg> {
         let img = Traced::variable(&Var::from_tensor(&reals.img)?);
-        let real_logits = self.d.forward(&img, reals.c.as_ref())?;
+        let augmented = augmented(img.clone(), augment)?;
+        let real_logits = self.d.forward(&augmented, reals.c.as_ref())?;
         let penalty = r1_penalty(&real_logits, &img)?; // [N]
         let loss = (penalty.mean_all()? * (r1_gamma / 2.0 * gain))?;
         let (real_logits, r1_penalty) = (real_logits.value().clone(), penalty.value().clone());
@@ -270,6 +289,14 @@ impl Networks {
     /// Never, for a generator with latents.
     pub fn w_avg(&self) -> Result<&Tensor> {
         self.g_frozen.mapping.w_avg()
+    }
+}
+
+/// The images as D sees them.
+fn augmented(img: Traced, transforms: Option<&Transforms>) -> Result<Traced> {
+    match transforms {
+        Some(transforms) => transforms.apply(&img),
+        None => Ok(img),
     }
 }
 

@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Strength, TrainConfig};
+use super::config::{Augmentations, Strength, TrainConfig};
 use crate::model::Precision;
 use crate::model::config::{Architecture, DiscriminatorConfig, GeneratorConfig};
 
@@ -60,7 +60,9 @@ pub struct Overrides {
     pub pl_weight: Option<f64>,
     /// Probability that two latents share an image's layers.
     pub style_mixing_prob: Option<f64>,
-    /// How strong the augmentation is.
+    /// What is done to images before D sees them.
+    pub augmentations: Augmentations,
+    /// How strong that is.
     pub strength: Strength,
     /// Layers of D that are not trained.
     pub freezed: usize,
@@ -133,6 +135,7 @@ pub fn train_config(cfg: Cfg, res: usize, c_dim: usize, overrides: &Overrides) -
         style_mixing_prob: overrides.style_mixing_prob.unwrap_or(if is_cifar { 0.0 } else { 0.9 }),
         ema_kimg: overrides.ema_kimg.unwrap_or(preset.ema_kimg),
         ema_rampup: preset.ema_rampup.filter(|_| overrides.d_warmup_kimg.is_none()),
+        augmentations: overrides.augmentations,
         strength: overrides.strength,
         freezed: overrides.freezed,
         d_warmup_kimg: overrides.d_warmup_kimg.unwrap_or_default(),
@@ -236,6 +239,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::augment::{AugPipe, AugmentConfig};
 
     const FIXTURE: &str = include_str!("../../tests/fixtures/train_configs.json");
 
@@ -248,7 +252,10 @@ mod tests {
         let ada = |target: f64, kimg: f64| Strength::Adaptive { target, kimg };
         let usual = Overrides { num_gpus, strength: ada(0.6, 500.0), ..Overrides::default() };
         let overrides = match parts.get(3).copied() {
-            None | Some("opt_mirror" | "opt_snap" | "opt_blit") => usual, // nothing of these is here
+            None | Some("opt_mirror" | "opt_snap") => usual, // nothing of these is here
+            Some("opt_blit") => {
+                Overrides { augmentations: Augmentations::Pipe(AugPipe::Blit), ..usual }
+            }
             Some("opt_batch") => Overrides { batch: Some(16), ..usual },
             Some("opt_gamma") => Overrides { gamma: Some(2.5), ..usual },
             Some("opt_kimg") => Overrides { kimg: Some(1000.0), ..usual },
@@ -273,7 +280,13 @@ mod tests {
                 (None, Some(target), Some(kimg).filter(|kimg| *kimg != 500.0)) // its default
             }
         };
+        let augment = match (config.strength, config.augmentations) {
+            (Strength::Off, _) => String::new(),
+            (_, Augmentations::Pipe(pipe)) => names(&pipe.config()),
+            (_, Augmentations::DiffAug) => panic!("not in the published trainer"),
+        };
         let row = serde_json::json!({
+            "augment": augment,
             "resolution": config.g.img_resolution,
             "batch": config.batch,
             "batch_gpu": config.batch_gpu,
@@ -302,6 +315,17 @@ mod tests {
             "seed": config.seed,
         });
         serde_json::from_value(row).unwrap()
+    }
+
+    /// The transforms whose probability is `p`, not 0, by name.
+    fn names(config: &AugmentConfig) -> String {
+        let Value::Object(fields) = serde_json::to_value(config).unwrap() else { panic!() };
+        let names: Vec<&str> = fields
+            .iter()
+            .filter(|(name, value)| !name.contains('_') && value.as_f64() == Some(1.0))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        names.join(" ")
     }
 
     fn equal(a: &Value, b: &Value) -> bool {

@@ -12,13 +12,14 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use super::ada::Ada;
-use super::config::TrainConfig;
+use super::config::{Strength, TrainConfig};
 use super::draws::{Part, Phase, Round, draw_rounds};
 use super::phases::{Networks, Reals};
 use super::presets::smaller_batch_gpu;
 use super::ranks::stats_of_all;
 use super::recovery::Recovery;
 use super::state::StatsBits;
+use crate::augment::Pipeline;
 use crate::model::Store;
 use crate::ops::adam::{Adam, AdamConfig, blend};
 use crate::ops::collective::Member;
@@ -71,6 +72,8 @@ pub struct Trainer {
     pub(super) pl_mean: f64,
     pub(super) num_steps: u64,
     pub(super) cur_nimg: u64,
+    /// What is done to images before D sees them.
+    pipeline: Option<Pipeline>,
     pub(super) ada: Ada,
     /// What the run goes back to when it is lost in numbers that are not finite.
     pub(super) recovery: Recovery,
@@ -117,6 +120,10 @@ impl Trainer {
         let adam_g = adam(G_REG_INTERVAL, config.g_lr, &networks.g_params)?;
         let adam_d = adam(D_REG_INTERVAL, config.d_lr, &networks.d_params)?;
         let ada = Ada::new(config.strength);
+        let place = (networks.g_store.dtype(), networks.g_store.device());
+        let pipeline = (config.strength != Strength::Off)
+            .then(|| config.augmentations.pipeline(config.g.img_channels, place))
+            .transpose()?;
         let g_ema = networks.g_store.deep_copy()?;
         let g_ema_params = g_ema.params().into_iter().map(|(_, var)| var).collect();
         Ok(Self {
@@ -127,6 +134,7 @@ impl Trainer {
             g_ema,
             g_ema_params,
             pending_ema: None,
+            pipeline,
             ada,
             recovery: Recovery::default(),
             pl_mean: 0.0,
@@ -200,7 +208,8 @@ impl Trainer {
         let (first, every) =
             self.member.as_ref().map_or((0, 1), |member| (member.rank(), member.num_ranks()));
         let dtype = self.networks.g_store.dtype();
-        let part = Part { first, every, dtype, device: self.device() };
+        let augment = self.pipeline.as_ref().map(|pipeline| (pipeline, self.ada.p));
+        let part = Part { first, every, augment, dtype, device: self.device() };
         draw_rounds(&self.config, self.num_steps, reals, label_pool, &part)
     }
 

@@ -60,7 +60,8 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
         check.close(name, &ours, &expected, tolerances.of(name, tolerance))
     };
     let c = labels(&state, "in.c", dtype)?;
-    let draw = Draw { z: get("in.z")?, c: c.clone(), mix: None, noise: Noise::Const };
+    let draw =
+        Draw { z: get("in.z")?, c: c.clone(), mix: None, noise: Noise::Const, augment: None };
     let reals = Reals { img: get("in.real")?, c: labels(&state, "in.real_c", dtype)? };
 
     let n = fresh(&state, dtype)?;
@@ -88,7 +89,7 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     let g_reg_grads = named(&n.g_store, g_reg.grads);
 
     let n = fresh(&state, dtype)?;
-    let d_main = n.d_main(&draw, &reals)?;
+    let d_main = n.d_main(&draw, &reals, None)?;
     close("Dmain.Loss/scores/fake", &d_main.fake_logits, OUTPUT)?;
     close("Dmain.Loss/scores/real", &d_main.real_logits, OUTPUT)?;
     close("Dmain.Loss/D/loss", &d_main.loss, OUTPUT)?;
@@ -98,7 +99,7 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
 
     let n = fresh(&state, dtype)?;
     let r1_gamma = spec["r1_gamma"].as_f64().unwrap_or(0.0);
-    let d_reg = n.d_reg(&reals, r1_gamma, 1.0)?;
+    let d_reg = n.d_reg(&reals, None, (r1_gamma, 1.0))?;
     close("Dreg.Loss/scores/real", &d_reg.real_logits, OUTPUT)?;
     close("Dreg.Loss/r1_penalty", &d_reg.r1_penalty, SECOND_ORDER)?;
     close("Dreg.Loss/D/reg", &(&d_reg.r1_penalty * (r1_gamma / 2.0))?, SECOND_ORDER)?;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor, Var};
 use serde_json::Value;
 use stylegan2_c2d::model::{Noise, Precision, Store};
-use stylegan2_c2d::train::config::{Strength, TrainConfig};
+use stylegan2_c2d::train::config::{Augmentations, Strength, TrainConfig};
 use stylegan2_c2d::train::draws::Round;
 use stylegan2_c2d::train::phases::{Draw, Networks, Reals};
 use stylegan2_c2d::train::trainer::{StepStats, Trainer};
@@ -43,6 +43,7 @@ fn trainer(state: &Golden, dtype: DType) -> Result<Trainer> {
         style_mixing_prob: 0.0,
         ema_kimg: number("ema_nimg")? / 1000.0,
         ema_rampup: None,
+        augmentations: Augmentations::default(),
         strength: Strength::Off,
         freezed: 0,
         d_warmup_kimg: 0.0,
@@ -61,7 +62,7 @@ fn round(file: &Golden, dtype: DType, it: usize) -> Result<Round> {
     let c = labels(file, "in.traj.c", dtype)?.map(|c| c.get(it)).transpose()?;
     let draw = |phase: usize| -> Result<Draw> {
         let c = c.as_ref().map(|c| c.get(phase)).transpose()?;
-        Ok(Draw { z: z.get(phase)?, c, mix: None, noise: Noise::Const })
+        Ok(Draw { z: z.get(phase)?, c, mix: None, noise: Noise::Const, augment: None })
     };
     let pl_noise = file.get("in.traj.pl_noise", dtype)?.get(it)?;
     let num_pl = pl_noise.dim(0)?;
@@ -74,6 +75,8 @@ fn round(file: &Golden, dtype: DType, it: usize) -> Result<Round> {
         g_main: draw(0)?,
         g_reg: (half, pl_noise),
         d_main: draw(2)?,
+        d_main_reals: None,
+        d_reg_reals: None,
     })
 }
 
