@@ -54,7 +54,7 @@ impl Color {
                 matrix.push((0..3).map(mean).sum());
                 offset.push(mean(3));
             } else {
-                map.iter().for_each(|row| matrix.extend(&row[..3]));
+                matrix.extend(map.iter().flat_map(|row| &row[..3]));
                 offset.extend(map.iter().map(|row| row[3]));
             }
         }

@@ -22,7 +22,7 @@ impl Bands {
     pub(super) fn new() -> Self {
         let low = sym2();
         // The mirror image in frequency: every other tap negative.
-        let sign = |k: usize| if k % 2 == 0 { 1.0 } else { -1.0 };
+        let sign = |k: usize| if k.is_multiple_of(2) { 1.0 } else { -1.0 };
         let high = autocorrelation([0, 1, 2, 3].map(|k| low[k] * sign(k)));
         let low = autocorrelation(low);
         let (low, high) = (&low, &high);

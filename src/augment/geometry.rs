@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
 use super::values::Values;
 use crate::ops::grid_sample::Affine;
@@ -65,7 +65,7 @@ impl Resampling {
 /// One pass over a batch.
 #[derive(Clone, Debug)]
 pub(super) struct Geometry {
-    resampling: Resampling,
+    resampling: Arc<Resampling>,
     y: Margin,
     x: Margin,
     maps: Arc<[Affine]>,
@@ -79,8 +79,8 @@ impl Geometry {
     pub(super) fn of(
         values: &[Values],
         (h, w): (usize, usize),
-        resampling: &Resampling,
-        device: &candle_core::Device,
+        resampling: &Arc<Resampling>,
+        device: &Device,
     ) -> Result<Option<Self>> {
         let all: Vec<Map> = values.iter().map(|values| inverse_map(values, (h, w))).collect();
         let [x, y] = margins(&all, (h, w));
@@ -201,7 +201,7 @@ fn super_sampled(map: &Map, (h, w): (usize, usize), before: [usize; 2]) -> Affin
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::DType;
 
     use super::*;
     use crate::ops::normals;
@@ -214,7 +214,7 @@ mod tests {
 
     fn moved(img: &Traced, values: &[Values]) -> Result<Traced> {
         let (_, _, h, w) = img.dims4()?;
-        let geometry = Geometry::of(values, (h, w), &Resampling::new(), img.device())?;
+        let geometry = Geometry::of(values, (h, w), &Arc::new(Resampling::new()), img.device())?;
         geometry.map_or(Ok(img.clone()), |geometry| geometry.apply(img))
     }
 
@@ -233,7 +233,8 @@ mod tests {
         let map = super_sampled(&IDENTITY, (9, 12), [6, 6]);
         let [y, x] = [[6, 6]; 2];
         let maps = vec![map; 2].into();
-        let identity = Geometry { resampling: Resampling::new(), y, x, maps, moved: None };
+        let identity =
+            Geometry { resampling: Arc::new(Resampling::new()), y, x, maps, moved: None };
         assert!(difference(&identity.apply(&img)?, &img)? < 1e-9);
         Ok(())
     }
@@ -253,7 +254,8 @@ mod tests {
 
     #[test]
     fn an_unmoved_batch_is_left_alone() -> Result<()> {
-        let of = |values| Geometry::of(&[values; 3], (8, 8), &Resampling::new(), &Device::Cpu);
+        let of =
+            |values| Geometry::of(&[values; 3], (8, 8), &Arc::new(Resampling::new()), &Device::Cpu);
         assert!(of(Values::NONE)?.is_none());
         assert!(of(Values { xint: [0.01, 0.0], ..Values::NONE })?.is_none(), "less than a pixel");
         assert!(of(Values { xfrac: [0.01, 0.0], ..Values::NONE })?.is_some());

@@ -1,5 +1,7 @@
 //! The door: constants of a configuration, draws for a batch, and what is done with them.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
 use super::color::Color;
@@ -34,8 +36,15 @@ pub struct Pipeline {
 
 #[derive(Clone, Debug)]
 enum Set {
-    Ada { config: AugmentConfig, resampling: Resampling, bands: Bands },
+    Ada(Arc<Ada>),
     DiffAug(DiffAugConfig),
+}
+
+#[derive(Debug)]
+struct Ada {
+    config: AugmentConfig,
+    resampling: Arc<Resampling>,
+    bands: Bands,
 }
 
 impl Pipeline {
@@ -48,9 +57,9 @@ impl Pipeline {
         img_channels: usize,
         place: (DType, &Device),
     ) -> Result<Self> {
-        let config = config.clone();
-        let set = Set::Ada { config, resampling: Resampling::new(), bands: Bands::new() };
-        Self::of(set, img_channels, place)
+        let (config, resampling) = (config.clone(), Arc::new(Resampling::new()));
+        let ada = Ada { config, resampling, bands: Bands::new() };
+        Self::of(Set::Ada(Arc::new(ada)), img_channels, place)
     }
 
     /// `DiffAugment` for pictures of `img_channels` channels.
@@ -86,7 +95,7 @@ impl Pipeline {
     ) -> Result<Transforms> {
         // Even parts hold the few numbers of each image, odd ones the noise of all pixels.
         let mut numbers = (0..n as u64).map(|image| {
-            let mut index = 2 * part << 32 | image << 8;
+            let mut index = (2 * part) << 32 | image << 8;
             move |kind: Kind| {
                 index += 1;
                 match kind {
@@ -96,10 +105,10 @@ impl Pipeline {
             }
         });
         match &self.transforms {
-            Set::Ada { config, .. } => {
+            Set::Ada(ada) => {
                 let values: Vec<Values> = numbers
                     .by_ref()
-                    .map(|next| Values::draw(config, self.img_channels, p, next))
+                    .map(|next| Values::draw(&ada.config, self.img_channels, p, next))
                     .collect();
                 let noise = || {
                     let (dtype, device) = &self.place;
@@ -129,15 +138,15 @@ impl Pipeline {
         (h, w): (usize, usize),
         noise: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Transforms> {
-        let Set::Ada { resampling, bands, .. } = &self.transforms else {
+        let Set::Ada(ada) = &self.transforms else {
             bail!("augment: expected values of DiffAugment for its pipeline");
         };
         let (size, place) = ((h, w), &self.place);
-        let geometry = Geometry::of(values, size, resampling, &place.1)?;
+        let geometry = Geometry::of(values, size, &ada.resampling, &place.1)?;
         let steps = [
-            geometry.map(Step::Geometry),
+            geometry.map(|geometry| Step::Geometry(Box::new(geometry))),
             Color::of(values, self.img_channels, place)?.map(Step::Color),
-            BandFilter::of(values, size, bands, place)?.map(Step::Filter),
+            BandFilter::of(values, size, &ada.bands, place)?.map(Step::Filter),
             corrupt::noise(values, noise, place)?.map(Step::Noise),
             corrupt::mask(values, size, place)?.map(Step::Mask),
         ];
@@ -175,7 +184,7 @@ pub struct Transforms {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Geometry(Geometry),
+    Geometry(Box<Geometry>),
     Color(Color),
     Filter(BandFilter),
     /// `[N, C, H, W]`, added.

@@ -1,7 +1,9 @@
-//! The resamplings of training, four taps that keep, halve or double the size, in one stream.
+//! The resamplings of training, four taps that keep, halve or double the size, and those of
+//! augmentation, twelve taps, in one stream.
 //!
 //! Each input row is filtered once, into a ring of as many rows as a column has taps;
-//! each output row is a sum of rows of that ring. All of it stays in the first-level cache.
+//! each output row is a sum of rows of that ring. All of it stays in the first-level cache, of
+//! pictures of usual size.
 
 use std::ops::Range;
 
@@ -9,24 +11,21 @@ use super::{Planes, Polyphase};
 use crate::ops::cpu::Element;
 use crate::ops::cpu::tasks::{Blank, fill};
 
-/// Rows that an output row can meet.
-const RING: usize = 4;
-
-/// One axis, where each output meets neighbours.
+/// One axis, where each output meets neighbours: `TAPS` of them, `HALF` where the size is doubled.
 #[derive(Clone, Copy)]
-enum Short<T> {
+enum Short<T, const TAPS: usize, const HALF: usize> {
     /// Output i sums `taps[k] * input[first + i * step + k]`; `step` is 1 or 2.
-    Four { first: isize, step: usize, taps: [T; 4] },
+    Kept { first: isize, step: usize, taps: [T; TAPS] },
     /// Output `2 i + phase` sums `taps[phase][k] * input[first[phase] + i + k]`.
-    Doubled { first: [isize; 2], taps: [[T; 2]; 2] },
+    Doubled { first: [isize; 2], taps: [[T; HALF]; 2] },
 }
 
-impl<T: Element> Short<T> {
+impl<T: Element, const TAPS: usize, const HALF: usize> Short<T, TAPS, HALF> {
     fn of(axis: &Polyphase<T>) -> Option<Self> {
         match (axis.taps.as_slice(), axis.step) {
             ([taps], step @ (1 | 2)) => {
                 let (first, taps) = neighbours(taps)?;
-                Some(Self::Four { first, step, taps })
+                Some(Self::Kept { first, step, taps })
             }
             ([even, odd], 1) => {
                 let (even, odd) = (neighbours(even)?, neighbours(odd)?);
@@ -41,7 +40,7 @@ impl<T: Element> Short<T> {
     #[expect(clippy::inline_always, reason = "to be compiled for the caller's vectors")]
     fn at(&self, i: usize) -> (isize, &[T]) {
         match self {
-            Self::Four { first, step, taps } => (first + (i * step) as isize, taps),
+            Self::Kept { first, step, taps } => (first + (i * step) as isize, taps),
             Self::Doubled { first, taps } => (first[i % 2] + (i / 2) as isize, &taps[i % 2]),
         }
     }
@@ -50,8 +49,8 @@ impl<T: Element> Short<T> {
     fn inside(&self, len: usize, out_len: usize) -> Range<usize> {
         // Outputs come in `count`s that meet inputs from `first + j * step`, `span` of them.
         let (first, span, step, count) = match *self {
-            Self::Four { first, step, .. } => (first, 4, step, 1),
-            Self::Doubled { first: [a, b], .. } => (a.min(b), 2 + a.abs_diff(b), 1, 2),
+            Self::Kept { first, step, .. } => (first, TAPS, step, 1),
+            Self::Doubled { first: [a, b], .. } => (a.min(b), HALF + a.abs_diff(b), 1, 2),
         };
         let start = ((-first).max(0) as usize).div_ceil(step);
         let room = len as isize - first - span as isize;
@@ -83,30 +82,40 @@ impl<T: Element> Short<T> {
         let out = &mut out[inside];
         let n = out.len();
         match *self {
-            Self::Four { step: 1, taps, .. } => {
-                let (a, b, c, d) = (&x[..n], &x[1..][..n], &x[2..][..n], &x[3..][..n]);
+            Self::Kept { step: 1, taps, .. } => {
+                let windows: [_; TAPS] = windows(x, n);
                 for (i, out) in out.iter_mut().enumerate() {
-                    *out = sum([a[i], b[i], c[i], d[i]], taps);
+                    *out = sum(|k| windows[k][i], taps);
                 }
             }
-            Self::Four { taps, .. } => {
+            Self::Kept { taps, .. } => {
                 let (pairs, _) = x.as_chunks::<2>();
-                let (a, b) = (&pairs[..n], &pairs[1..][..n]);
+                let windows: [_; HALF] = windows(pairs, n);
                 for (i, out) in out.iter_mut().enumerate() {
-                    *out = sum([a[i][0], a[i][1], b[i][0], b[i][1]], taps);
+                    *out = sum(|k| windows[k / 2][i][k % 2], taps);
                 }
             }
             Self::Doubled { taps, .. } => {
                 let (pairs, _) = out.as_chunks_mut::<2>();
                 let n = pairs.len();
-                let (a, b) = (&x[..n], &x[1..][..n]);
-                let (c, d) = (&odd_x[..n], &odd_x[1..][..n]);
+                let (even, odd): ([_; HALF], [_; HALF]) = (windows(x, n), windows(odd_x, n));
                 for (i, pair) in pairs.iter_mut().enumerate() {
-                    *pair = [sum([a[i], b[i]], taps[0]), sum([c[i], d[i]], taps[1])];
+                    *pair = [sum(|k| even[k][i], taps[0]), sum(|k| odd[k][i], taps[1])];
                 }
             }
         }
     }
+}
+
+/// The `n` values from each of the first `N` places on.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "to be compiled for the caller's vectors")]
+fn windows<T, const N: usize>(x: &[T], n: usize) -> [&[T]; N] {
+    let mut windows = [&x[..n]; N];
+    for (k, window) in windows.iter_mut().enumerate() {
+        *window = &x[k..][..n];
+    }
+    windows
 }
 
 /// The offset of the first and the weights of all, if these taps meet `N` neighbours.
@@ -119,10 +128,10 @@ fn neighbours<T: Copy, const N: usize>(taps: &[(isize, T)]) -> Option<(isize, [T
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "to be compiled for the caller's vectors")]
-fn sum<T: Element, const N: usize>(values: [T; N], taps: [T; N]) -> T {
-    let mut sum = taps[0] * values[0];
-    for k in 1..N {
-        sum += taps[k] * values[k];
+fn sum<T: Element, const N: usize>(value: impl Fn(usize) -> T, taps: [T; N]) -> T {
+    let mut sum = taps[0] * value(0);
+    for (k, &tap) in taps.iter().enumerate().skip(1) {
+        sum += tap * value(k);
     }
     sum
 }
@@ -131,9 +140,19 @@ fn sum<T: Element, const N: usize>(values: [T; N], taps: [T; N]) -> T {
 pub(super) fn apply<T: Element>(
     x: &[T],
     planes: Planes,
+    axes: (&Polyphase<T>, &Polyphase<T>),
+) -> Option<Vec<T>> {
+    apply_short::<T, 4, 2>(x, planes, axes).or_else(|| apply_short::<T, 12, 6>(x, planes, axes))
+}
+
+/// As [`apply`], where the axes have `TAPS` taps, `HALF` of which meet an input each time if they
+/// double it.
+fn apply_short<T: Element, const TAPS: usize, const HALF: usize>(
+    x: &[T],
+    planes: Planes,
     (column, row): (&Polyphase<T>, &Polyphase<T>),
 ) -> Option<Vec<T>> {
-    let (column, row) = (Short::of(column)?, Short::of(row)?);
+    let (column, row) = (Short::<T, TAPS, HALF>::of(column)?, Short::of(row)?);
     let Planes { count, h, w, oh, ow } = planes;
     let y = fill(
         count,
@@ -143,7 +162,7 @@ pub(super) fn apply<T: Element>(
             let mut rows = Rows {
                 row,
                 inside: row.inside(w, ow),
-                ring: vec![T::zero(); (RING + 1) * ow],
+                ring: vec![T::zero(); (TAPS + 1) * ow],
                 width: ow,
             };
             for x in x[range.start * h * w..range.end * h * w].chunks_exact(h * w) {
@@ -154,19 +173,19 @@ pub(super) fn apply<T: Element>(
     Some(y)
 }
 
-/// Filtered rows of one plane: input row i at `i % RING`, and a row of zeros behind them.
-struct Rows<T> {
-    row: Short<T>,
+/// Filtered rows of one plane: input row i at `i % TAPS`, and a row of zeros behind them.
+struct Rows<T, const TAPS: usize, const HALF: usize> {
+    row: Short<T, TAPS, HALF>,
     inside: Range<usize>,
     ring: Vec<T>,
     width: usize,
 }
 
-impl<T: Element> Rows<T> {
+impl<T: Element, const TAPS: usize, const HALF: usize> Rows<T, TAPS, HALF> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "to be compiled for the caller's vectors")]
     fn filter(&mut self, idx: usize, x: &[T]) {
-        let out = &mut self.ring[idx % RING * self.width..][..self.width];
+        let out = &mut self.ring[idx % TAPS * self.width..][..self.width];
         self.row.filter(x, out, self.inside.clone());
     }
 
@@ -175,18 +194,42 @@ impl<T: Element> Rows<T> {
     #[expect(clippy::inline_always, reason = "to be compiled for the caller's vectors")]
     fn get(&self, idx: isize, h: usize) -> &[T] {
         let is_inside = (0..h as isize).contains(&idx);
-        let slot = if is_inside { idx as usize % RING } else { RING };
+        let slot = if is_inside { idx as usize % TAPS } else { TAPS };
         &self.ring[slot * self.width..][..self.width]
+    }
+
+    /// The output row that meets filtered rows from `first` on.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "to be compiled for the caller's vectors")]
+    fn write_sum<const N: usize>(&self, first: isize, h: usize, taps: [T; N], y: &mut Blank<T>) {
+        let width = self.width;
+        let mut rows = [&self.get(first, h)[..width]; N];
+        for (row, idx) in rows.iter_mut().zip(first..) {
+            *row = &self.get(idx, h)[..width];
+        }
+        if let ([a, b, c, d], &[p, q, r, s]) = (rows.as_slice(), taps.as_slice()) {
+            // as iterators, these four are read in place
+            let values = a.iter().zip(*b).zip(c.iter().zip(*d));
+            y.write(width, values.map(move |((a, b), (c, d))| p * *a + q * *b + r * *c + s * *d));
+            return;
+        }
+        y.write(
+            width,
+            (0..width).map(
+                #[inline(always)]
+                move |i| sum(|k| rows[k][i], taps),
+            ),
+        );
     }
 }
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "to be compiled for the caller's vectors")]
-fn filter_plane<T: Element>(
+fn filter_plane<T: Element, const TAPS: usize, const HALF: usize>(
     x: &[T],
     (h, w, oh): (usize, usize, usize),
-    column: Short<T>,
-    rows: &mut Rows<T>,
+    column: Short<T, TAPS, HALF>,
+    rows: &mut Rows<T, TAPS, HALF>,
     y: &mut Blank<T>,
 ) {
     let mut next = 0;
@@ -197,17 +240,9 @@ fn filter_plane<T: Element>(
             rows.filter(idx, &x[idx * w..][..w]);
         }
         next = next.max(end);
-        let (a, b) = (rows.get(first, h), rows.get(first + 1, h));
         match column {
-            Short::Four { taps, .. } => {
-                let (c, d) = (rows.get(first + 2, h), rows.get(first + 3, h));
-                let values = a.iter().zip(b).zip(c.iter().zip(d));
-                y.write(a.len(), values.map(move |((a, b), (c, d))| sum([*a, *b, *c, *d], taps)));
-            }
-            Short::Doubled { taps, .. } => {
-                let taps = taps[i % 2];
-                y.write(a.len(), a.iter().zip(b).map(move |(a, b)| sum([*a, *b], taps)));
-            }
+            Short::Kept { taps, .. } => rows.write_sum(first, h, taps, y),
+            Short::Doubled { taps, .. } => rows.write_sum(first, h, taps[i % 2], y),
         }
     }
 }

@@ -5,24 +5,29 @@ use super::*;
 /// Four taps of which no two are equal.
 const TAPS: [f64; 4] = [0.5, -1.25, 2.0, 0.75];
 
+/// Twelve of them.
+const LONG: [f64; 12] = [0.5, -1.25, 2.0, 0.75, 1.5, -0.25, 3.0, 1.75, -2.5, 0.25, -0.75, 1.25];
+
 fn axis_of<T: Element>(
+    taps: &[f64],
     len: usize,
     (up, down): (usize, usize),
     pad: [isize; 2],
 ) -> Option<(Polyphase<T>, usize)> {
     let axis = Axis { up, down, pad };
-    let out_len = usize::try_from(axis.out_len(len, TAPS.len())).ok().filter(|len| *len > 0)?;
-    Some((Polyphase::new(&axis, &TAPS, 1.5), out_len))
+    let out_len = usize::try_from(axis.out_len(len, taps.len())).ok().filter(|len| *len > 0)?;
+    Some((Polyphase::new(&axis, taps, 1.5), out_len))
 }
 
 /// Whether both paths agree for `count` planes, if anything is left of them.
 fn check<T: Element>(
+    taps: &[f64],
     count: usize,
     [h, w]: [usize; 2],
     [y_factors, x_factors]: [(usize, usize); 2],
     [y_pad, x_pad]: [[isize; 2]; 2],
 ) -> bool {
-    let (y, x) = (axis_of::<T>(h, y_factors, y_pad), axis_of::<T>(w, x_factors, x_pad));
+    let (y, x) = (axis_of::<T>(taps, h, y_factors, y_pad), axis_of::<T>(taps, w, x_factors, x_pad));
     let (Some((column, oh)), Some((row, ow))) = (y, x) else { return false };
     let value = |i: usize| T::from_f64((i * i % 127) as f64 - 60.0);
     let x: Vec<T> = (0..count * h * w).map(value).collect();
@@ -45,12 +50,16 @@ fn rows_of_any_length() {
     for w in 1..=40 {
         for factors in FACTORS {
             for pad in PADS {
-                let of = |count| check::<f32>(count, [3, w], [(1, 1), factors], [[2, 1], pad]);
-                num_checked += usize::from(of(1)) + usize::from(of(3));
+                let of = |taps, y_pad, count| {
+                    check::<f32>(taps, count, [3, w], [(1, 1), factors], [y_pad, pad])
+                };
+                num_checked +=
+                    usize::from(of(&TAPS, [2, 1], 1)) + usize::from(of(&TAPS, [2, 1], 3));
+                num_checked += usize::from(of(&LONG, [5, 5], 2));
             }
         }
     }
-    assert!(num_checked > 2000, "{num_checked}");
+    assert!(num_checked > 3000, "{num_checked}");
 }
 
 #[test]
@@ -62,12 +71,13 @@ fn columns_of_any_length() {
                 for x_factors in FACTORS {
                     let sizes = [h, 7];
                     let factors = [factors, x_factors];
-                    num_checked += usize::from(check::<f64>(2, sizes, factors, [pad, [2, 1]]));
+                    let of = |taps, x_pad| check::<f64>(taps, 2, sizes, factors, [pad, x_pad]);
+                    num_checked += usize::from(of(&TAPS, [2, 1])) + usize::from(of(&LONG, [6, 5]));
                 }
             }
         }
     }
-    assert!(num_checked > 1500, "{num_checked}");
+    assert!(num_checked > 2500, "{num_checked}");
 }
 
 /// More than one task, and the sizes of a network.
@@ -76,7 +86,10 @@ fn many_planes() {
     for (size, factors, pad) in
         [(65, (1, 1), [1, 1]), (32, (2, 1), [2, 1]), (64, (1, 2), [1, 1]), (4, (2, 1), [2, 1])]
     {
-        assert!(check::<f32>(99, [size; 2], [factors; 2], [pad; 2]));
+        assert!(check::<f32>(&TAPS, 99, [size; 2], [factors; 2], [pad; 2]));
+    }
+    for (size, factors, pad) in [(65, (2, 1), [6, 5]), (130, (1, 2), [0, 0])] {
+        assert!(check::<f32>(&LONG, 9, [size; 2], [factors; 2], [pad; 2]));
     }
 }
 
@@ -87,6 +100,7 @@ fn other_filters_and_factors_are_not_streamed() {
     let others = [
         (plain, &TAPS[..3]),
         (plain, &[1.0, 0.0, 2.0, 1.0]), // a tap that is left out
+        (plain, &LONG),                 // beside one of four taps
         (Axis { up: 3, ..plain }, &TAPS),
         (Axis { down: 3, ..plain }, &TAPS),
         (Axis { up: 2, down: 2, ..plain }, &TAPS),
