@@ -152,11 +152,11 @@ mod tests {
 
     #[test]
     fn a_state_is_written_when_it_is_due() {
-        for (interval, is_due) in [(Duration::ZERO, true), (Duration::from_hours(1), false)] {
+        for (wait, is_due) in [(Duration::ZERO, true), (Duration::from_hours(1), false)] {
             let folder = tempfile::tempdir().unwrap();
             let mut run = run(folder.path());
             let keeper = run.setup.keeper.as_mut().unwrap();
-            (keeper.interval, keeper.num_bytes) = (interval, 1);
+            (keeper.wait, keeper.num_bytes) = (wait, 1);
             assert!(run.advance().unwrap().is_some());
             assert_eq!(is_older(folder.path()), !is_due);
             while run.advance().unwrap().is_some() {}
