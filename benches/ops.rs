@@ -9,12 +9,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench has nobody to report to")]
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::time::Duration;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
+use stylegan2_c2d::augment::{AugPipe, Pipeline};
 use stylegan2_c2d::ops::adam::{Adam, AdamConfig};
 use stylegan2_c2d::ops::bias_act::Activation;
 use stylegan2_c2d::ops::conv2d::conv_transpose2d;
@@ -190,6 +192,24 @@ fn element_wise(c: &mut Criterion) {
     }
 }
 
+/// The transforms of StyleGAN2-ADA, blit to color, at the strength that small sets need.
+fn augment(c: &mut Criterion) {
+    let group = &mut c.benchmark_group("augment");
+    let pipeline = Pipeline::new(&AugPipe::Bgc.config(), 3, (DType::F32, &Device::Cpu)).unwrap();
+    for (res, batch) in [(32, 16), (64, 8), (128, 4), (256, 2)] {
+        let x = var(&[batch, 3, res, res]);
+        let dy = Traced::constant(&draws(x.dims()));
+        let step = Cell::new(0);
+        let images = Throughput::Elements(batch as u64);
+        time(group, &format!("bgc, p = 0.3, {res} pixels, both ways"), &images, || {
+            step.set(step.get() + 1);
+            let rng = Rng::new(1, Stream::Augment, step.get());
+            let transforms = pipeline.draw(&rng, 0, (batch, res, res), 0.3)?;
+            gradient(&(transforms.apply(&x)? * &dy)?.sum_all()?, &x)
+        });
+    }
+}
+
 /// One step on a network of 24 million parameters, with the moving average.
 fn adam(c: &mut Criterion) {
     let group = &mut c.benchmark_group("adam");
@@ -217,6 +237,7 @@ fn main() {
     yardsticks(&mut c);
     upfirdn2d(&mut c);
     element_wise(&mut c);
+    augment(&mut c);
     adam(&mut c);
     conv2d(&mut c);
     modulated_conv2d(&mut c);

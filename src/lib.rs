@@ -4,14 +4,16 @@
 //! Modules stand in one line, and each uses those to its left only:
 //!
 //! ```text
-//! ops -> data -> model -> train -> sample -> job -> cli -> main
+//! ops -> data -> model -> augment -> train -> sample -> metrics -> job -> cli -> main
 //! ```
 //!
 //! - [`ops`]: tensors; convolution, resampling, gradients of any order, random numbers.
 //! - [`data`]: bytes of any archive or picture, to a set of squares in memory.
 //! - [`model`]: generator, discriminator, and the file that holds weights.
+//! - [`augment`]: what is done to pictures before the discriminator sees them.
 //! - [`train`]: losses, phases, the training step. Knows no folder and no clock.
 //! - [`sample`]: generated pictures and grids of them.
+//! - [`metrics`]: how far samples are from the data.
 //! - [`job`]: parameters, inputs, outputs, log, and the run that ties them together.
 //! - [`cli`]: the commands.
 //!
@@ -31,9 +33,11 @@
 //! ([`ops::rng`]); what people write is resolved once into a configuration without "auto"
 //! ([`job::params`], [`train::config`]); logs are public ([`job::log`]).
 
+pub mod augment;
 pub mod cli;
 pub mod data;
 pub mod job;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod sample;

@@ -42,6 +42,11 @@ impl Batches {
         batches
     }
 
+    /// The set.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
     /// Pictures of a pass.
     fn num_shown(&self) -> usize {
         self.dataset.len() << (usize::from(self.mirror.x) + usize::from(self.mirror.y))

@@ -26,6 +26,8 @@ const TEMPORARY: &str = ".tmp-stylegan2-c2d-";
 pub enum OutputName {
     /// The latest generator.
     Generator,
+    /// The generator that was nearest to the data.
+    BestGenerator,
     /// The latest grid of samples.
     Samples,
     /// The grid after so many images shown.
@@ -39,6 +41,7 @@ impl OutputName {
     pub fn file_name(self) -> String {
         match self {
             Self::Generator => "generator.safetensors".to_owned(),
+            Self::BestGenerator => "generator-best.safetensors".to_owned(),
             Self::Samples => "samples.png".to_owned(),
             Self::SamplesAt(num_images) => format!("samples-{num_images:09}.png"),
             Self::State => "state.safetensors".to_owned(),

@@ -18,7 +18,8 @@ use tracing::{info, warn};
 use super::fault;
 use super::keeper::Keeper;
 use super::outputs::{OutputName, Outputs};
-use super::progress::{Progress, Reporter};
+use super::progress::{Progress, Reporter, TrainerState};
+use super::quality::{Figures, Quality};
 use super::statistics::{History, MIN_MEAN_NIMG, Window};
 use crate::data::{Batches, Dataset, Mirror};
 use crate::model::weights::{Header, to_bytes};
@@ -80,6 +81,11 @@ pub struct Run {
     batches: Batches,
     label_pool: Option<candle_core::Tensor>,
     grid: SampleGrid,
+    quality: Quality,
+    /// What the last comparison of samples and data found.
+    figures: Option<Figures>,
+    /// The smallest distance so far, of the weights in the best generator's file.
+    best_swd: Option<f64>,
     setup: Setup,
     reporter: Reporter,
     /// How often the networks went back to good ones, as far as it was said.
@@ -112,6 +118,8 @@ impl Run {
         let num_classes = dataset.report().class_counts.len();
         let batches = Batches::new(dataset, config.seed).mirrored(setup.mirror);
         let label_pool = batches.label_pool(device)?;
+        let of_samples = (config.seed, config.g.z_dim);
+        let quality = Quality::new(batches.dataset(), of_samples, label_pool.as_ref(), device)?;
         let labels = match (&label_pool, num_classes) {
             (None, _) => GridLabels::None,
             (Some(pool), 0) => GridLabels::Pool(pool),
@@ -128,6 +136,9 @@ impl Run {
             batches,
             label_pool,
             grid,
+            quality,
+            figures: None,
+            best_swd: None,
             ranks,
             setup,
             reporter: Reporter::new(now, 0),
@@ -171,7 +182,15 @@ impl Run {
         self.watch(&stats)?;
         self.write_due()?;
         let (progress, elapsed) = (self.progress(), self.setup.started.elapsed());
-        if let Some(line) = self.reporter.line(&progress, elapsed, self.ranks.lead().pl_mean()) {
+        let lead = self.ranks.lead();
+        let state = TrainerState {
+            pl_mean: lead.pl_mean(),
+            strength: lead.config().strength,
+            p: lead.p(),
+            figures: self.figures,
+            num_rollbacks: lead.num_rollbacks(),
+        };
+        for line in self.reporter.lines(&progress, elapsed, &state).into_iter().flatten() {
             info!("{line}");
         }
         Ok(Some(progress))
@@ -191,10 +210,10 @@ impl Run {
         let history = self.history.clone();
         let num_images = since_entry.num_steps() * self.ranks.lead().config().batch as u64;
         let is_mean = ended == Ended::Done && num_images >= MIN_MEAN_NIMG;
-        if let Some(means) = self.since_entry.take().filter(|_| is_mean) {
-            self.history.push(self.ranks.lead().cur_nimg(), &means);
-        }
         self.ranks.settle_for_good()?;
+        if is_mean {
+            self.judge(&Cancel { flag: Some(Arc::clone(&self.setup.stop)), deadline: None })?;
+        }
         let generator = self.generator_bytes()?;
         self.setup.outputs.write(OutputName::Generator, &generator)?;
         self.last_state((ended, noticed), (&history, &since_entry))?;
@@ -274,9 +293,6 @@ impl Run {
     fn write_due(&mut self) -> Result<()> {
         let (cur_nimg, at_count) = (self.cur_nimg(), self.is_at_count());
         let is_first = self.is_first_step();
-        if let Some(means) = if at_count { self.since_entry.take() } else { None } {
-            self.history.push(cur_nimg, &means);
-        }
         // A big network's grid takes minutes: it must not take most of the time.
         let interval = self.setup.snap_interval.max(10 * self.grid_time);
         let keeps = self.setup.keeper.as_ref().is_some_and(Keeper::is_due);
@@ -285,13 +301,16 @@ impl Run {
             return Ok(());
         }
         self.ranks.settle_for_good()?;
+        let flag = Some(Arc::clone(&self.setup.stop));
+        let cancel = Cancel { flag, deadline: self.deadline() };
+        if at_count {
+            self.judge(&cancel)?;
+        }
         if refreshes {
             self.last_refresh = Instant::now();
             let generator = self.generator_bytes()?;
             self.refresh(OutputName::Generator, &generator)?;
         }
-        let flag = Some(Arc::clone(&self.setup.stop));
-        let cancel = Cancel { flag, deadline: self.deadline() };
         if keeps {
             self.write_state(&cancel);
         }
@@ -307,19 +326,47 @@ impl Run {
         Ok(())
     }
 
+    /// Compares samples with the data, adds to the statistics, and writes the generator as the best
+    /// one if it is; less where `cancel` comes first.
+    fn judge(&mut self, cancel: &Cancel) -> Result<()> {
+        let g = self.generator()?;
+        let figures = match cancel::scope(cancel.clone(), || self.quality.measure(&g)) {
+            Ok(figures) => Some(figures),
+            Err(error) if classify(&error) == Fault::DeviceLost => return Err(error.into()),
+            Err(_) if cancel.is_due() => None,
+            Err(error) => return Err(error.into()),
+        };
+        self.figures = figures.or(self.figures);
+        let at = (self.cur_nimg(), self.ranks.lead().p());
+        if let Some(means) = self.since_entry.take() {
+            self.history.push(at, &means, figures.as_ref());
+        }
+        if let Some(Figures { swd, .. }) = figures
+            && self.best_swd.is_none_or(|best| swd < best)
+        {
+            let bytes = self.generator_bytes()?;
+            if self.refresh(OutputName::BestGenerator, &bytes)? {
+                self.best_swd = Some(swd);
+            }
+        }
+        Ok(())
+    }
+
     fn is_first_step(&self) -> bool {
         self.ranks.lead().num_steps() == self.num_steps_before + 1
     }
 
-    /// Writes a file while the run goes on. Only the first ones must succeed: later, what was there
-    /// before is whole, the disk may have room again at the next refresh, and the last write of
+    /// Writes a file while the run goes on, and says whether it did. Only the first ones must
+    /// succeed: later, what was there before is whole, the disk may have room again at the next refresh, and the last write of
     /// the run must succeed too.
-    fn refresh(&mut self, name: OutputName, bytes: &[u8]) -> Result<()> {
+    fn refresh(&mut self, name: OutputName, bytes: &[u8]) -> Result<bool> {
         match self.setup.outputs.write(name, bytes) {
-            Err(error) if !self.is_first_step() => warn!("{error:#}; training goes on"),
-            other => other?,
+            Err(error) if !self.is_first_step() => {
+                warn!("{error:#}; training goes on");
+                Ok(false)
+            }
+            other => other.map(|()| true),
         }
-        Ok(())
     }
 
     fn write_generator(&mut self) -> Result<()> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::quality::Figures;
 use crate::train::trainer::StepStats;
 
 /// What is said or written is a mean over at least so many images, never a figure of one.
@@ -96,11 +97,17 @@ pub struct History {
 }
 
 impl History {
-    /// Adds the means of the steps up to `cur_nimg`.
-    pub fn push(&mut self, cur_nimg: u64, means: &Means) {
+    /// Adds the means of the steps up to `cur_nimg`, and the strength of the augmentation and what
+    /// the samples were like then.
+    pub fn push(&mut self, (cur_nimg, p): (u64, f64), means: &Means, figures: Option<&Figures>) {
         let mut entry = json!(means);
         if let Some(fields) = entry.as_object_mut() {
             fields.insert("nimg".to_owned(), json!(cur_nimg));
+            fields.insert("p".to_owned(), json!(p));
+            if let Some(Figures { swd, diversity }) = figures {
+                fields.insert("swd".to_owned(), json!(swd));
+                fields.insert("diversity".to_owned(), json!(diversity));
+            }
         }
         self.entries.push(entry);
     }

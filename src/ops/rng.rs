@@ -29,6 +29,10 @@ pub enum Stream {
     Samples,
     /// Made-up pictures.
     Pictures,
+    /// Places and directions in which sets of images are compared.
+    Metric,
+    /// What is done to pictures before D sees them.
+    Augment,
 }
 
 /// The draws of one stream at one step.
@@ -49,6 +53,13 @@ impl Rng {
     pub fn uniform(&self, index: u64) -> f64 {
         let [a, b, _, _] = self.block(index);
         (f64::from(a >> 5) * 67_108_864.0 + f64::from(b >> 6)) / 9_007_199_254_740_992.0
+    }
+
+    /// Of the normal distribution N(0, 1), the `index`-th, from the same bits as the uniform one.
+    pub fn normal(&self, index: u64) -> f64 {
+        let [a, b, _, _] = self.block(index);
+        let [a, b] = [a, b].map(|bits| (f64::from(bits) + 0.5) / 4_294_967_296.0);
+        box_muller(a, b)[0]
     }
 
     /// Uniform in `0..bound`, the `index`-th.
@@ -261,6 +272,7 @@ mod tests {
         let mean = |power: i32| normals.iter().map(|z| z.powi(power)).sum::<f64>() / 1e5;
         assert!(mean(1).abs() < 0.02 && (mean(2) - 1.0).abs() < 0.02);
         assert!(mean(3).abs() < 0.05 && (mean(4) - 3.0).abs() < 0.1);
+        assert_eq!(rng.normal(0), normals[0]);
         let mean = (0..10_000).map(|i| rng.uniform(i)).sum::<f64>() / 1e4;
         assert!((mean - 0.5).abs() < 0.01);
     }

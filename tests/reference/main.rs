@@ -3,6 +3,7 @@
 //! `GOLDEN_DIR=PATH cargo test --release --test reference -- --nocapture` checks other files.
 #![expect(unreachable_pub, reason = "a test crate has no interface")]
 
+mod augment;
 mod golden;
 mod gradients;
 mod layers;

@@ -16,9 +16,12 @@
 pub(super) mod adam;
 pub(super) mod bias_act;
 pub(super) mod channel_scale;
+pub(super) mod grid_sample;
+pub(super) mod image_fir;
 mod machine;
 pub(super) mod noise;
 pub(super) mod normals;
+pub(super) mod reflect_pad;
 mod sum;
 pub(super) mod upfirdn2d;
 

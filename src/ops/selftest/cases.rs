@@ -1,5 +1,7 @@
 //! The ops that the self-test examines, with arguments that take every branch.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::{Case, Draws, Part};
@@ -7,11 +9,13 @@ use crate::ops::adam::{Adam, AdamConfig};
 use crate::ops::bias_act::Activation;
 use crate::ops::conv2d::conv_transpose2d;
 use crate::ops::conv2d_resample::Resample;
+use crate::ops::grid_sample::Affine;
+use crate::ops::image_fir::Along;
 use crate::ops::rng::{Rng, Stream};
 use crate::ops::upfirdn2d::{Axis, Filter, Upfirdn2d};
 use crate::ops::{
-    Traced, add_noise, bias_act, channel_scale, conv2d, conv2d_resample, modulated_conv2d, normals,
-    upfirdn2d,
+    Traced, add_noise, bias_act, channel_scale, conv2d, conv2d_resample, grid_sample, image_fir,
+    modulated_conv2d, normals, reflect_pad, upfirdn2d,
 };
 
 /// All ops.
@@ -22,6 +26,7 @@ pub fn cases() -> Result<Vec<Case>> {
     let mut draws = Draws::new(1);
     let mut cases = convolutions(&mut draws)?;
     cases.extend(filters(&mut draws)?);
+    cases.extend(pictures(&mut draws)?);
     cases.extend(elementwise(&mut draws)?);
     cases.extend(layers(&mut draws)?);
     Ok(cases)
@@ -87,6 +92,33 @@ fn filters(draws: &mut Draws) -> Result<Vec<Case>> {
         of("upfirdn2d, half the size", halved, Upfirdn2d::halve(&smooth)),
         of("upfirdn2d, blur", blurred, Upfirdn2d::convolve(&smooth, blur, blur, 4.0)),
         of("upfirdn2d, any factors", odd, Upfirdn2d::correlate(&dense, y, x, 0.7)),
+    ])
+}
+
+fn pictures(draws: &mut Draws) -> Result<Vec<Case>> {
+    let part = Part::Kernels;
+    let mut x = |shape: [usize; 4]| Result::Ok(vec![draws.normals(&shape[..])?]);
+    let args = [x([3, 6, 17, 20])?, x([70, 1, 9, 8])?, x([3, 3, 12, 14])?, x([3, 3, 12, 14])?];
+    let [read, many, padded, filtered] = args;
+    let taps = draws.normals((3, 7))?;
+    // Turned, zoomed and moved, each image further, in part beyond its edges.
+    let maps = |n: usize| -> Arc<[Affine]> {
+        let map = |i: usize| {
+            let (i, (sin, cos)) = (i as f64, (0.3 * i as f64).sin_cos());
+            let zoom = 0.4 + 0.03 * i;
+            Affine { x: [zoom * cos, -zoom * sin, 3.3 - i], y: [zoom * sin, cos, 0.7 * i - 2.0] }
+        };
+        (0..n).map(map).collect()
+    };
+    let (few, more) = (maps(3), maps(70));
+    Ok(vec![
+        case(part, "grid_sample", read, move |a| grid_sample(&a[0], &few, (21, 19))),
+        case(part, "grid_sample, many images", many, move |a| grid_sample(&a[0], &more, (5, 6))),
+        case(part, "reflect_pad", padded, |a| reflect_pad(&a[0], [11, 3], [0, 13])),
+        case(part, "image_fir", filtered, move |a| {
+            let taps = taps.to_dtype(a[0].dtype())?.to_device(a[0].device())?;
+            image_fir(&image_fir(&a[0], &taps, Along::W, 0)?, &taps, Along::H, 3)
+        }),
     ])
 }
 

@@ -8,6 +8,8 @@
 #define __global__
 
 using std::cos;
+using std::fabs;
+using std::floor;
 using std::log;
 using std::sin;
 using std::sqrt;
