@@ -10,7 +10,7 @@ use super::outputs::{OutputName, Outputs};
 use super::params::Params;
 use super::seal::Key;
 use super::state::{self, Record, StateError, StateFile, StateReader};
-use super::statistics::{History, Window};
+use super::statistics::Findings;
 use super::table::StateKind;
 use crate::data::{Dataset, Fingerprints};
 use crate::ops::cancel::Cancel;
@@ -149,7 +149,7 @@ impl Keeper {
         &mut self,
         outputs: &mut Outputs,
         ranks: &Ranks,
-        (history, since_entry): (&History, &Window),
+        findings: &Findings,
         cancel: &Cancel,
     ) -> Result<bool> {
         let Some(counters) = ranks.counters()? else { return Ok(false) };
@@ -159,8 +159,7 @@ impl Keeper {
             files: self.set.files.clone(),
             fingerprints: self.set.fingerprints.clone(),
             counters,
-            history: history.clone(),
-            since_entry: *since_entry,
+            findings: findings.clone(),
         };
         let (start, key) = (Instant::now(), self.is_sealed.then_some(&self.set.key));
         (self.last, self.wait) = (start, INTERVAL); // also where it fails: it would at once again
