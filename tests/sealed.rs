@@ -13,7 +13,7 @@ use stylegan2_c2d::job::outputs::Outputs;
 use stylegan2_c2d::job::params::Params;
 use stylegan2_c2d::job::resume::{self, Source};
 use stylegan2_c2d::job::state::StateError;
-use stylegan2_c2d::job::statistics::{History, Window};
+use stylegan2_c2d::job::statistics::Findings;
 use stylegan2_c2d::job::table::StateKind;
 use stylegan2_c2d::ops::cancel::Cancel;
 use stylegan2_c2d::ops::collective::connect;
@@ -52,8 +52,7 @@ fn kept(kind: StateKind, cancel: &Cancel) -> (TempDir, PathBuf, bool) {
     let ranks = ranks();
     let mut keeper = Keeper::new(set(0..5), kind).unwrap();
     keeper.announce(ranks.lead());
-    let numbers = (&History::default(), &Window::default());
-    let is_written = keeper.write(&mut outputs, &ranks, numbers, cancel).unwrap();
+    let is_written = keeper.write(&mut outputs, &ranks, &Findings::default(), cancel).unwrap();
     let path = folder.path().join("state.safetensors");
     (folder, path, is_written)
 }

@@ -10,7 +10,7 @@ use super::outputs::{OutputName, Outputs};
 use super::params::Params;
 use super::seal::Key;
 use super::state::{self, Record, StateError, StateFile, StateReader};
-use super::statistics::{History, Window};
+use super::statistics::Findings;
 use super::table::StateKind;
 use crate::data::{Dataset, Fingerprints};
 use crate::ops::cancel::Cancel;
@@ -18,6 +18,8 @@ use crate::train::Trainer;
 use crate::train::continued::Mismatch;
 use crate::train::ranks::Ranks;
 
+/// Time to the first state: it shows how fast the disk is, which decides what fits after a signal.
+const FIRST: Duration = Duration::from_mins(5);
 /// Time between two states: they are large.
 const INTERVAL: Duration = Duration::from_mins(30);
 /// Bytes that a disk takes in a second, until that was measured.
@@ -88,8 +90,8 @@ pub struct Keeper {
     is_sealed: bool,
     /// Length of the state.
     pub(super) num_bytes: u64,
-    /// Least time between two states.
-    pub(super) interval: Duration,
+    /// Least time from the last one, or from the start, to the next.
+    pub(super) wait: Duration,
     last: Instant,
     /// Bytes in a second, of the last write.
     rate: f64,
@@ -107,7 +109,7 @@ impl Keeper {
             set,
             is_sealed,
             num_bytes: 0,
-            interval: INTERVAL,
+            wait: FIRST,
             last: Instant::now(),
             rate: CAUTIOUS_RATE,
         })
@@ -119,17 +121,18 @@ impl Keeper {
         self.num_bytes = num_bytes;
         let mb = |bytes: u64| bytes as f64 / 1e6;
         info!(
-            "state.safetensors: {:.1} MB at the end and every {} minutes; while one replaces another, \
-             {:.1} MB of disk",
+            "state.safetensors: {:.1} MB, after {} minutes, then every {} and at the end; while one \
+             replaces another, {:.1} MB of disk",
             mb(num_bytes),
-            self.interval.as_secs() / 60,
+            FIRST.as_secs() / 60,
+            INTERVAL.as_secs() / 60,
             mb(peak_bytes),
         );
     }
 
     /// Whether a state should be written now, which takes a twentieth of the time at most.
     pub fn is_due(&self) -> bool {
-        self.last.elapsed() >= self.interval.max(20 * self.time())
+        self.last.elapsed() >= self.wait.max(20 * self.time())
     }
 
     /// How long a write is expected to take.
@@ -146,7 +149,7 @@ impl Keeper {
         &mut self,
         outputs: &mut Outputs,
         ranks: &Ranks,
-        (history, since_entry): (&History, &Window),
+        findings: &Findings,
         cancel: &Cancel,
     ) -> Result<bool> {
         let Some(counters) = ranks.counters()? else { return Ok(false) };
@@ -156,16 +159,15 @@ impl Keeper {
             files: self.set.files.clone(),
             fingerprints: self.set.fingerprints.clone(),
             counters,
-            history: history.clone(),
-            since_entry: *since_entry,
+            findings: findings.clone(),
         };
         let (start, key) = (Instant::now(), self.is_sealed.then_some(&self.set.key));
+        (self.last, self.wait) = (start, INTERVAL); // also where it fails: it would at once again
         let is_written = outputs.write_by(OutputName::State, |file| {
             state::write(file, (ranks.lead(), &record), key, cancel)
         })?;
         if is_written {
             self.rate = self.num_bytes as f64 / start.elapsed().as_secs_f64().max(1e-3);
-            self.last = Instant::now();
         }
         Ok(is_written)
     }

@@ -164,6 +164,9 @@ impl Run {
         }
         let flag = Some(Arc::clone(&self.setup.stop));
         let cancel = Cancel { flag, deadline: self.deadline() };
+        if self.owes_entry() {
+            self.judge(&cancel)?; // the run before this one was stopped at that moment
+        }
         let stats = match cancel::scope(cancel.clone(), || self.step()) {
             Ok(stats) => stats,
             Err(error) if classify(&error) == Fault::DeviceLost => return Err(error.into()),
@@ -206,17 +209,20 @@ impl Run {
             warn!("ended before the first step: no outputs; give the job more time");
             return Ok(ended);
         }
-        let since_entry = self.since_entry; // the state goes on without this end's last entry
-        let history = self.history.clone();
-        let num_images = since_entry.num_steps() * self.ranks.lead().config().batch as u64;
+        let findings = self.findings(); // the state goes on without what this end adds
+        let num_images = self.since_entry.num_steps() * self.ranks.lead().config().batch as u64;
         let is_mean = ended == Ended::Done && num_images >= MIN_MEAN_NIMG;
         self.ranks.settle_for_good()?;
+        let owes_entry = is_mean || self.owes_entry();
         if is_mean {
             self.judge(&Cancel { flag: Some(Arc::clone(&self.setup.stop)), deadline: None })?;
         }
+        if owes_entry {
+            self.add_entry(None); // there was no time for more
+        }
         let generator = self.generator_bytes()?;
         self.setup.outputs.write(OutputName::Generator, &generator)?;
-        self.last_state((ended, noticed), (&history, &since_entry))?;
+        self.last_state((ended, noticed), &findings)?;
         if let Some(png) = self.last_grid(ended)? {
             self.setup.outputs.write(OutputName::Samples, &png)?;
             if ended == Ended::Done {
@@ -327,29 +333,32 @@ impl Run {
     }
 
     /// Compares samples with the data, adds to the statistics, and writes the generator as the best
-    /// one if it is; less where `cancel` comes first.
+    /// one if it is; nothing where `cancel` comes first, and then the entry is still owed.
     fn judge(&mut self, cancel: &Cancel) -> Result<()> {
         let g = self.generator()?;
         let figures = match cancel::scope(cancel.clone(), || self.quality.measure(&g)) {
-            Ok(figures) => Some(figures),
+            Ok(figures) => figures,
             Err(error) if classify(&error) == Fault::DeviceLost => return Err(error.into()),
-            Err(_) if cancel.is_due() => None,
+            Err(_) if cancel.is_due() => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        self.figures = figures.or(self.figures);
-        let at = (self.cur_nimg(), self.ranks.lead().p());
-        if let Some(means) = self.since_entry.take() {
-            self.history.push(at, &means, figures.as_ref());
-        }
-        if let Some(Figures { swd, .. }) = figures
-            && self.best_swd.is_none_or(|best| swd < best)
-        {
+        self.figures = Some(figures);
+        self.add_entry(Some(&figures));
+        if self.best_swd.is_none_or(|best| figures.swd < best) {
             let bytes = self.generator_bytes()?;
             if self.refresh(OutputName::BestGenerator, &bytes)? {
-                self.best_swd = Some(swd);
+                self.best_swd = Some(figures.swd);
             }
         }
         Ok(())
+    }
+
+    /// Adds to the statistics what the steps since the last entry were like.
+    fn add_entry(&mut self, figures: Option<&Figures>) {
+        let at = (self.cur_nimg(), self.ranks.lead().p());
+        if let Some(means) = self.since_entry.take() {
+            self.history.push(at, &means, figures);
+        }
     }
 
     fn is_first_step(&self) -> bool {

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use self::header::{encoded, entry, layout};
 use super::seal::{Key, Refusal, Sealer, sealed_bytes};
-use super::statistics::{History, Window};
+use super::statistics::Findings;
 use crate::data::Fingerprints;
 use crate::ops::cancel::Cancel;
 use crate::ops::device::{Fault, classify};
@@ -68,10 +68,8 @@ pub struct Record {
     pub fingerprints: Fingerprints,
     /// Where it is.
     pub counters: Counters,
-    /// Statistics so far.
-    pub history: History,
-    /// Statistics since their last entry.
-    pub since_entry: Window,
+    /// What it has found out.
+    pub findings: Findings,
 }
 
 /// Why a run cannot go on from a file. The command line turns this into exit code 2.

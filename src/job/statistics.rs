@@ -118,6 +118,18 @@ impl History {
     }
 }
 
+/// What a run has found out about itself, as far as it goes into files.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Findings {
+    /// Statistics so far.
+    pub history: History,
+    /// Statistics since their last entry.
+    pub since_entry: Window,
+    /// The smallest distance of samples and data so far.
+    pub best_swd: Option<f64>,
+}
+
 /// `1d 02h 03m`, `2h 03m`, `3m 04s` or `4s`.
 pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::{Ended, Run};
 use crate::job::progress::Reporter;
 use crate::job::state::{StateError, StateReader};
-use crate::job::statistics::{History, Window};
+use crate::job::statistics::Findings;
 use crate::model::Store;
 use crate::model::transfer::table;
 use crate::model::weights::Header;
@@ -47,7 +47,8 @@ impl Run {
     /// Fails if the state is damaged; the run cannot be used then.
     pub fn resume(&mut self, state: StateReader) -> Result<(), StateError> {
         let record = state.restore(&mut self.ranks)?;
-        (self.history, self.since_entry) = (record.history, record.since_entry);
+        let Findings { history, since_entry, best_swd } = record.findings;
+        (self.history, self.since_entry, self.best_swd) = (history, since_entry, best_swd);
         self.reporter = Reporter::new(Instant::now(), self.cur_nimg());
         self.num_steps_before = self.ranks.lead().num_steps();
         self.num_rollbacks = self.ranks.lead().num_rollbacks();
@@ -55,11 +56,26 @@ impl Run {
         Ok(())
     }
 
+    /// What goes into the files beside the networks.
+    pub(super) fn findings(&self) -> Findings {
+        Findings {
+            history: self.history.clone(),
+            since_entry: self.since_entry,
+            best_swd: self.best_swd,
+        }
+    }
+
+    /// Whether a signal or the time came between the step to a fixed count of images and the entry of
+    /// that count.
+    pub(super) fn owes_entry(&self) -> bool {
+        self.ranks.lead().num_steps() > 0 && self.is_at_count() && self.since_entry.num_steps() > 0
+    }
+
     /// Writes the state while the run goes on; the one before is whole if that fails.
     pub(super) fn write_state(&mut self, cancel: &Cancel) {
+        let findings = self.findings();
         let Some(keeper) = &mut self.setup.keeper else { return };
-        let numbers = (&self.history, &self.since_entry);
-        if let Err(error) = keeper.write(&mut self.setup.outputs, &self.ranks, numbers, cancel) {
+        if let Err(error) = keeper.write(&mut self.setup.outputs, &self.ranks, &findings, cancel) {
             warn!("{error:#}; training goes on");
         }
     }
@@ -68,7 +84,7 @@ impl Run {
     pub(super) fn last_state(
         &mut self,
         (ended, noticed): (Ended, Instant),
-        numbers: (&History, &Window),
+        findings: &Findings,
     ) -> Result<()> {
         let Some(keeper) = self.setup.keeper.as_mut().filter(|_| ended != Ended::Lost) else {
             return Ok(()); // the one before may be better
@@ -82,7 +98,7 @@ impl Run {
         };
         let fits = deadline.is_none_or(|deadline| Instant::now() + keeper.time() < deadline);
         let cancel = Cancel { flag: None, deadline };
-        if !(fits && keeper.write(&mut self.setup.outputs, &self.ranks, numbers, &cancel)?) {
+        if !(fits && keeper.write(&mut self.setup.outputs, &self.ranks, findings, &cancel)?) {
             info!(
                 "no time for a last state: state.safetensors is that of the last refresh, if any"
             );
@@ -105,6 +121,7 @@ mod tests {
     use crate::job::keeper::{Keeper, Set};
     use crate::job::outputs::Outputs;
     use crate::job::params::Params;
+    use crate::job::resume::{self, Source};
     use crate::job::run::Setup;
     use crate::job::table::StateKind;
     use crate::ops::collective::connect;
@@ -112,22 +129,32 @@ mod tests {
 
     /// A run of two steps with an older state in its folder.
     fn run(folder: &Path) -> Run {
-        let dataset = Dataset::from_raw(8, vec![128; 8 * 3 * 64], 0, Vec::new()).unwrap();
-        let overrides = Overrides { batch: Some(8), kimg: Some(0.016), ..Overrides::default() };
+        run_of(folder, 0.016)
+    }
+
+    fn set() -> Set {
+        Set::of(&dataset(), &Params::default())
+    }
+
+    fn dataset() -> Dataset {
+        Dataset::from_raw(8, (0..8 * 192).map(|i| (i % 251) as u8).collect(), 0, vec![]).unwrap()
+    }
+
+    fn run_of(folder: &Path, kimg: f64) -> Run {
+        let overrides = Overrides { batch: Some(8), kimg: Some(kimg), ..Overrides::default() };
         let config = train_config(Cfg::Tiny, 8, 0, &overrides);
         fs::write(folder.join("state.safetensors"), "older").unwrap();
-        let set = Set::of(&dataset, &Params::default());
         let setup = Setup {
             options: Value::Null,
             mirror: Mirror::default(),
             outputs: Outputs::open_folder(folder).unwrap(),
-            keeper: Keeper::new(set, StateKind::Sealed),
+            keeper: Keeper::new(set(), StateKind::Sealed),
             stop: std::sync::Arc::default(),
             snap_interval: Duration::from_hours(1),
             started: Instant::now(),
             max_duration: None,
         };
-        Run::new(dataset, &config, setup, connect(&[Device::Cpu]).unwrap()).unwrap()
+        Run::new(dataset(), &config, setup, connect(&[Device::Cpu]).unwrap()).unwrap()
     }
 
     fn is_older(folder: &Path) -> bool {
@@ -152,17 +179,54 @@ mod tests {
 
     #[test]
     fn a_state_is_written_when_it_is_due() {
-        for (interval, is_due) in [(Duration::ZERO, true), (Duration::from_hours(1), false)] {
+        for (wait, is_due) in [(Duration::ZERO, true), (Duration::from_hours(1), false)] {
             let folder = tempfile::tempdir().unwrap();
             let mut run = run(folder.path());
             let keeper = run.setup.keeper.as_mut().unwrap();
-            (keeper.interval, keeper.num_bytes) = (interval, 1);
+            (keeper.wait, keeper.num_bytes) = (wait, 1);
             assert!(run.advance().unwrap().is_some());
             assert_eq!(is_older(folder.path()), !is_due);
             while run.advance().unwrap().is_some() {}
             assert_eq!(run.finish().unwrap(), Ended::Done);
             assert!(!is_older(folder.path()));
         }
+    }
+
+    /// At a count of images where samples are compared with the data: what was cut off is done first
+    /// by the run that goes on.
+    #[test]
+    fn a_signal_at_a_fixed_count_changes_nothing() {
+        let folder = || tempfile::tempdir().unwrap();
+        let generator = |folder: &Path| fs::read(folder.join("generator.safetensors")).unwrap();
+        let to_end = |mut run: Run| {
+            run.grid_nimg = 16;
+            while run.advance().unwrap().is_some() {}
+            assert_eq!(run.finish().unwrap(), Ended::Done);
+        };
+        let (whole, first, second) = (folder(), folder(), folder());
+        to_end(run_of(whole.path(), 0.04));
+
+        let mut run = run_of(first.path(), 0.04);
+        run.grid_nimg = 16;
+        assert!(run.advance().unwrap().is_some());
+        let stats = run.step().unwrap();
+        run.since_entry.add(&stats);
+        run.setup.stop.store(true, Ordering::Relaxed);
+        run.write_due().unwrap();
+        assert!(run.owes_entry() && run.history.to_json().as_array().unwrap().is_empty());
+        assert!(run.advance().unwrap().is_none());
+        run.finish().unwrap();
+
+        let mut run = run_of(second.path(), 0.04);
+        run.grid_nimg = 16;
+        let Source::State(file) = resume::at(&first.path().join("state.safetensors")).unwrap()
+        else {
+            panic!("a state");
+        };
+        run.resume(set().open(file).unwrap()).unwrap();
+        assert!(run.owes_entry());
+        to_end(run);
+        assert!(generator(second.path()) == generator(whole.path()));
     }
 
     /// The end of the time is brought forward by what the state will take, with as much again.
