@@ -15,6 +15,7 @@ use super::{UsageError, choice, count, device_choice, profile};
 use crate::job::memory::peak_and_current_bytes;
 use crate::job::params::Params;
 use crate::job::state::disk_bytes;
+use crate::job::table::Aug;
 use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::conv2d::{Conv, set_conv};
@@ -51,9 +52,15 @@ pub(super) struct EstimateArgs {
     /// How the processor convolves: fast or exact [default: fast].
     #[arg(long, value_parser = conv)]
     conv: Option<Conv>,
-    /// Augmentation: none is built yet, so only noaug.
+    /// Augmentation: noaug, fixed or diffaug; ada changes its strength while it trains.
     #[arg(long, default_value = "noaug")]
     aug: String,
+    /// What aug fixed does.
+    #[arg(long, default_value = "bgc")]
+    augpipe: String,
+    /// Strength of aug fixed, from 0 to 1.
+    #[arg(long)]
+    p: Option<String>,
     /// Measures so many whole cycles of 16 steps instead of each phase once.
     #[arg(long, value_name = "K")]
     cycles: Option<u64>,
@@ -81,9 +88,15 @@ impl EstimateArgs {
         if self.batch.is_some_and(|batch| !(1..=512).contains(&batch)) {
             return refused("--batch: expected 1 to 512".to_owned());
         }
-        if self.aug != "noaug" {
-            return refused("--aug: expected noaug, the only one that is built".to_owned());
+        let p = self.p.as_deref().map(|p| ("p", p));
+        let texts = [("aug", self.aug.as_str()), ("augpipe", &self.augpipe)].into_iter().chain(p);
+        let aug = Params::from_texts(texts).map_err(|error| UsageError(error.to_string()))?;
+        if aug.aug == Aug::Ada {
+            let text =
+                "--aug: expected noaug, fixed with a p, or diffaug; ada has no strength of its own";
+            return refused(text.to_owned());
         }
+        let strength = aug.strength(false);
         let cfg = match &self.cfg {
             None => Params::default().cfg_on(device),
             Some(name) => match serde_json::from_value::<Cfg>(json!(name)) {
@@ -97,7 +110,13 @@ impl EstimateArgs {
         };
         let params = Params { precision: self.precision, ..Params::default() };
         let precision = params.precision_on(device);
-        let overrides = Overrides { batch: self.batch, precision, ..Overrides::default() };
+        let overrides = Overrides {
+            batch: self.batch,
+            precision,
+            augmentations: aug.augmentations(),
+            strength,
+            ..Overrides::default()
+        };
         Ok(train_config(cfg, self.resolution, 0, &overrides))
     }
 }

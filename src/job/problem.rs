@@ -74,6 +74,11 @@ pub enum Problem {
          so it may be read by nobody but their owner, at home"
     )]
     PlainState,
+    #[error(
+        "augpipe: expected one without filter at {resolution} px, since its filters are as wide as a \
+         picture of 21; bgc would do, or resolution 32"
+    )]
+    SmallForFilter { resolution: usize },
     #[error("p: expected a value with aug fixed, came none; 0.2 is a usual one")]
     NoStrength,
     #[error("{name}: expected with aug {with} only, came with aug {aug}; leave one of them out")]

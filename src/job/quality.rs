@@ -1,6 +1,6 @@
 //! How good the generator is: samples against the data set, at fixed counts of images shown.
 //!
-//! The figures are of the set as a whole, from [`NUM_IMAGES`] pictures of it, and rounded to three
+//! The figures are of the set as a whole, from 256 pictures of it, and rounded to three
 //! digits: they are in the log and in the header of the weights.
 
 use candle_core::{Device, Result, Tensor};

@@ -117,10 +117,7 @@ impl Params {
             ema_kimg: self.ema_kimg,
             pl_weight: self.pl_weight,
             style_mixing_prob: self.style_mixing_prob,
-            augmentations: match self.aug {
-                Aug::DiffAug => Augmentations::DiffAug,
-                Aug::Ada | Aug::Fixed | Aug::NoAug => Augmentations::Pipe(self.augpipe),
-            },
+            augmentations: self.augmentations(),
             strength: self.strength(is_transfer),
             freezed: self.freezed,
             d_warmup_kimg: is_transfer.then_some(d_warmup_kimg),
@@ -133,10 +130,18 @@ impl Params {
         let problems = [
             Problem::rounds(config.batch, config.batch_gpu),
             self.mbstd_group.and_then(|group| Problem::group(config.batch_gpu, group)),
+            self.filter_problem(config.g.img_resolution),
             Problem::frozen(self.freezed, &config.d.freeze_limits(), facts.origin),
         ];
         let problems: Vec<Problem> = problems.into_iter().flatten().collect();
         if problems.is_empty() { Ok(config) } else { Err(ParamsError::Refused(problems)) }
+    }
+
+    /// A problem if pictures are too small for the filters that were asked for.
+    fn filter_problem(&self, resolution: usize) -> Option<Problem> {
+        let is_used = matches!(self.aug, Aug::Ada | Aug::Fixed);
+        let filters = is_used && self.augpipe.config().imgfilter > 0.0;
+        (filters && resolution < 32).then_some(Problem::SmallForFilter { resolution })
     }
 
     /// Numbers of the configuration that were asked for by name, as paths.
@@ -157,9 +162,17 @@ impl Params {
         given.into_iter().filter_map(|(is_given, path)| is_given.then_some(path))
     }
 
+    /// What is done to images before D sees them, where that has a strength.
+    pub fn augmentations(&self) -> Augmentations {
+        match self.aug {
+            Aug::DiffAug => Augmentations::DiffAug,
+            Aug::Ada | Aug::Fixed | Aug::NoAug => Augmentations::Pipe(self.augpipe),
+        }
+    }
+
     /// How strong the augmentation is; from given weights it adapts faster, since they may
     /// overfit from the start.
-    fn strength(&self, is_transfer: bool) -> Strength {
+    pub fn strength(&self, is_transfer: bool) -> Strength {
         match self.aug {
             Aug::NoAug => Strength::Off,
             Aug::DiffAug => Strength::Fixed { p: 1.0 },
@@ -249,6 +262,18 @@ mod tests {
             let error = read(json).unwrap_err().to_string();
             assert!(error.starts_with(line), "{error}");
         }
+    }
+
+    #[test]
+    fn filters_need_32_pixels() {
+        let resolve = |json: &str, data_resolution: usize| {
+            read(json).unwrap().resolve(&Facts { data_resolution, ..facts(DeviceKind::Cpu) })
+        };
+        let filters = r#"{"augpipe": "bgcf"}"#;
+        assert!(resolve(filters, 32).is_ok() && resolve("{}", 16).is_ok());
+        let error = resolve(filters, 16).unwrap_err().to_string();
+        assert!(error.starts_with("augpipe: expected one without filter at 16 px"), "{error}");
+        assert!(resolve(r#"{"augpipe": "bgcf", "aug": "noaug"}"#, 16).is_ok());
     }
 
     #[test]

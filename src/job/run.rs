@@ -4,6 +4,7 @@
 //! files hold depends on seed, set and images shown only: the numbered grids and the statistics
 //! are taken at fixed counts, and the clock merely refreshes the latest generator and grid.
 
+mod files;
 mod keep;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tracing::{info, warn};
 
 use super::fault;
@@ -22,8 +23,6 @@ use super::progress::{Progress, Reporter, TrainerState};
 use super::quality::{Figures, Quality};
 use super::statistics::{History, MIN_MEAN_NIMG, Window};
 use crate::data::{Batches, Dataset, Mirror};
-use crate::model::weights::{Header, to_bytes};
-use crate::model::{Generator, generator};
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::collective::Member;
 use crate::ops::device::{Fault, classify};
@@ -35,12 +34,6 @@ use crate::train::trainer::StepStats;
 
 #[cfg(test)]
 mod tests;
-
-/// After a stop signal the grid may take so long: the node kills after ten seconds, of which a big
-/// network needs some to abandon its step, to write its weights and to give its memory back.
-const STOP_GRACE: Duration = Duration::from_millis(2500);
-/// Pictures of a grid that are made at once.
-const GRID_AT_ONCE: usize = 8;
 
 /// What surrounds a training.
 pub struct Setup {
@@ -293,140 +286,6 @@ impl Run {
         let state_time = self.setup.keeper.as_ref().map(Keeper::time).unwrap_or_default();
         let reserve = reserve.max(2 * self.grid_time) + 2 * state_time;
         Some(self.setup.started + limit.saturating_sub(reserve))
-    }
-
-    /// Writes what is due at this count of images, or by the clock.
-    fn write_due(&mut self) -> Result<()> {
-        let (cur_nimg, at_count) = (self.cur_nimg(), self.is_at_count());
-        let is_first = self.is_first_step();
-        // A big network's grid takes minutes: it must not take most of the time.
-        let interval = self.setup.snap_interval.max(10 * self.grid_time);
-        let keeps = self.setup.keeper.as_ref().is_some_and(Keeper::is_due);
-        let refreshes = is_first || keeps || self.last_refresh.elapsed() >= interval;
-        if !(is_first || at_count || refreshes) {
-            return Ok(());
-        }
-        self.ranks.settle_for_good()?;
-        let flag = Some(Arc::clone(&self.setup.stop));
-        let cancel = Cancel { flag, deadline: self.deadline() };
-        if at_count {
-            self.judge(&cancel)?;
-        }
-        if refreshes {
-            self.last_refresh = Instant::now();
-            let generator = self.generator_bytes()?;
-            self.refresh(OutputName::Generator, &generator)?;
-        }
-        if keeps {
-            self.write_state(&cancel);
-        }
-        let Some(png) = self.grid_png(&cancel)? else {
-            return Ok(()); // the run is about to end, and writes its last grid then
-        };
-        if refreshes {
-            self.refresh(OutputName::Samples, &png)?;
-        }
-        if is_first || at_count {
-            self.refresh(OutputName::SamplesAt(cur_nimg), &png)?;
-        }
-        Ok(())
-    }
-
-    /// Compares samples with the data, adds to the statistics, and writes the generator as the best
-    /// one if it is; nothing where `cancel` comes first, and then the entry is still owed.
-    fn judge(&mut self, cancel: &Cancel) -> Result<()> {
-        let g = self.generator()?;
-        let figures = match cancel::scope(cancel.clone(), || self.quality.measure(&g)) {
-            Ok(figures) => figures,
-            Err(error) if classify(&error) == Fault::DeviceLost => return Err(error.into()),
-            Err(_) if cancel.is_due() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        self.figures = Some(figures);
-        self.add_entry(Some(&figures));
-        if self.best_swd.is_none_or(|best| figures.swd < best) {
-            let bytes = self.generator_bytes()?;
-            if self.refresh(OutputName::BestGenerator, &bytes)? {
-                self.best_swd = Some(figures.swd);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds to the statistics what the steps since the last entry were like.
-    fn add_entry(&mut self, figures: Option<&Figures>) {
-        let at = (self.cur_nimg(), self.ranks.lead().p());
-        if let Some(means) = self.since_entry.take() {
-            self.history.push(at, &means, figures);
-        }
-    }
-
-    fn is_first_step(&self) -> bool {
-        self.ranks.lead().num_steps() == self.num_steps_before + 1
-    }
-
-    /// Writes a file while the run goes on, and says whether it did. Only the first ones must
-    /// succeed: later, what was there before is whole, the disk may have room again at the next refresh, and the last write of
-    /// the run must succeed too.
-    fn refresh(&mut self, name: OutputName, bytes: &[u8]) -> Result<bool> {
-        match self.setup.outputs.write(name, bytes) {
-            Err(error) if !self.is_first_step() => {
-                warn!("{error:#}; training goes on");
-                Ok(false)
-            }
-            other => other.map(|()| true),
-        }
-    }
-
-    fn write_generator(&mut self) -> Result<()> {
-        let bytes = self.generator_bytes()?;
-        self.setup.outputs.write(OutputName::Generator, &bytes)
-    }
-
-    fn generator_bytes(&mut self) -> Result<Vec<u8>> {
-        let config = self.ranks.lead().config();
-        let header = Header::new(
-            config.g.clone(),
-            self.ranks.lead().cur_nimg(),
-            json!({ "options": self.setup.options, "config": config }),
-            self.history.to_json(),
-        );
-        Ok(to_bytes(&header, self.ranks.lead_mut().g_ema()?)?)
-    }
-
-    /// The grid of the moment; `None` where `cancel` was due before it was done.
-    fn grid_png(&mut self, cancel: &Cancel) -> Result<Option<Vec<u8>>> {
-        let start = Instant::now();
-        let g = self.generator()?;
-        match cancel::scope(cancel.clone(), || self.grid.render(&g, GRID_AT_ONCE)) {
-            Ok(picture) => {
-                self.grid_time = start.elapsed();
-                Ok(Some(picture.to_png()?))
-            }
-            Err(error) if classify(&error) == Fault::DeviceLost => Err(error.into()),
-            Err(_) if cancel.is_due() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The grid at the end of the run, if the time allows; a stop signal shortens that time.
-    fn last_grid(&mut self, ended: Ended) -> Result<Option<Vec<u8>>> {
-        if ended != Ended::Stopped {
-            let limit = self.setup.max_duration.filter(|_| ended == Ended::TimeLimit);
-            let deadline = limit.map(|limit| self.setup.started + limit);
-            let flag = Some(Arc::clone(&self.setup.stop));
-            let png = self.grid_png(&Cancel { flag, deadline })?;
-            if png.is_some() || !self.setup.stop.load(Ordering::Relaxed) {
-                return Ok(png);
-            }
-        }
-        self.grid_png(&Cancel { flag: None, deadline: Some(Instant::now() + STOP_GRACE) })
-    }
-
-    /// The averaged generator, as constants.
-    fn generator(&mut self) -> Result<Generator> {
-        let config = self.ranks.lead().config().g.clone();
-        Ok(generator(&config, &self.ranks.lead_mut().g_ema()?.frozen())?)
     }
 
     fn progress(&self) -> Progress {

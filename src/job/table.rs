@@ -39,7 +39,7 @@ pub struct Parameter {
     /// What it does, one line.
     pub doc: &'static str,
     /// Sets the parameter from trimmed text; `None` if the text is not allowed.
-    pub(super) set: fn(&mut Params, &str) -> Option<()>,
+    pub(in crate::job) set: fn(&mut Params, &str) -> Option<()>,
 }
 
 /// Augmentation of what the discriminator sees.

@@ -320,11 +320,12 @@ mod tests {
     /// The transforms whose probability is `p`, not 0, by name.
     fn names(config: &AugmentConfig) -> String {
         let Value::Object(fields) = serde_json::to_value(config).unwrap() else { panic!() };
-        let names: Vec<&str> = fields
+        let mut names: Vec<&str> = fields
             .iter()
             .filter(|(name, value)| !name.contains('_') && value.as_f64() == Some(1.0))
             .map(|(name, _)| name.as_str())
             .collect();
+        names.sort_unstable();
         names.join(" ")
     }
 

@@ -53,12 +53,14 @@ fn check_one(findings: &mut Findings, parameter: &Place, name: Option<&str>) {
         findings.refuse(&at_default, "one of the keys of options", "");
     }
     let Some(name) = name else { return };
-    if !PARAMETERS.iter().any(|parameter| parameter.name == name) {
+    let Some(row) = PARAMETERS.iter().find(|parameter| parameter.name == name) else {
         let cure = "the job refuses what it does not know";
         findings.refuse(&parameter.key("name"), "a parameter of the job", cure);
         return;
-    }
-    let is_allowed = |value: &str| Params::from_texts([(name, value)]).is_ok();
+    };
+    // by itself: some values need another parameter beside them
+    let is_allowed =
+        |value: &str| value.is_empty() || (row.set)(&mut Params::default(), value.trim()).is_some();
     if default.is_some_and(|default| !is_allowed(default)) {
         findings.refuse(&at_default, "a value that the job accepts", "see train --help");
     }
