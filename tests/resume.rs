@@ -13,8 +13,7 @@ mod job;
 use job::{CURRENT, Tree, assert_discreet, loaded, log_of, program};
 
 /// What every job here is asked for.
-const TRAINING: &str =
-    r#""resolution": 16, "cond": "assets", "mirror": true, "ada_kimg": 4, "seed": 7, "state": "sealed""#;
+const TRAINING: &str = r#""resolution": 16, "cond": "assets", "mirror": true, "ada_kimg": 4, "seed": 7, "state": "sealed""#;
 
 fn set_kimg(tree: &Tree, kimg: f64) {
     tree.set_params(&format!("{{{TRAINING}, \"kimg\": {kimg}}}"));
