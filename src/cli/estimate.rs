@@ -1,6 +1,7 @@
-//! `estimate`: how fast this machine trains, measured on made-up images.
+//! `estimate`: how fast this machine trains, measured on made-up images or on pictures at hand.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -11,62 +12,49 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tracing::info;
 
-use super::{UsageError, choice, count, device_choice, profile};
+use super::train::must_exist;
+use super::{UsageError, count, profile};
+use crate::job::flags::ParamFlags;
 use crate::job::memory::peak_and_current_bytes;
+use crate::job::outputs::Outputs;
 use crate::job::params::Params;
+use crate::job::prepare::{Start, announce, asset_at, prepare, read};
+use crate::job::problem::ParamsError;
+use crate::job::resolve::{Facts, Origin};
+use crate::job::run::trial::{Trial, plan};
 use crate::job::state::disk_bytes;
-use crate::job::table::Aug;
 use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
-use crate::ops::conv2d::{Conv, set_conv};
+use crate::ops::conv2d::set_conv;
 use crate::ops::cuda::{Math, set_math};
-use crate::ops::device::{DeviceChoice, DeviceKind, open, peak_device_bytes};
+use crate::ops::device::{DeviceKind, open, peak_device_bytes};
 use crate::ops::rng::{Rng, Stream};
-use crate::train::config::TrainConfig;
+use crate::train::config::{Strength, TrainConfig};
 use crate::train::draws::Round;
 use crate::train::phases::{Draw, Reals};
-use crate::train::presets::{Cfg, Overrides, train_config};
 use crate::train::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, Trainer};
 
 /// Side of the matrix product that states the machine's speed.
 const GEMM: usize = 1024;
 
+/// The strength at which aug ada is measured: it has none of its own.
+const USUAL_P: f64 = 0.3;
+/// Width and height of made-up images.
+const USUAL_RESOLUTION: usize = 64;
+
 /// Flags of `estimate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct EstimateArgs {
-    /// Width and height of the images, a power of two from 8 to 1024.
-    #[arg(long, default_value_t = 64)]
-    resolution: usize,
-    /// Images per step [default: the configuration's].
-    #[arg(long)]
-    batch: Option<usize>,
-    /// Configuration [default: auto on a GPU, tiny on the processor].
-    #[arg(long)]
-    cfg: Option<String>,
-    /// Where to compute: auto, cuda or cpu.
-    #[arg(long, default_value = "auto", value_parser = device_choice)]
-    device: DeviceChoice,
-    /// What a GPU computes in: f32, tf32, f16 or bf16 [default: tf32].
-    #[arg(long, value_parser = precision)]
-    precision: Option<Precision>,
-    /// How the processor convolves: fast or exact [default: fast].
-    #[arg(long, value_parser = conv)]
-    conv: Option<Conv>,
-    /// Augmentation: noaug, fixed or diffaug; ada changes its strength while it trains.
-    #[arg(long, default_value = "noaug")]
-    aug: String,
-    /// What aug fixed does.
-    #[arg(long, default_value = "bgc")]
-    augpipe: String,
-    /// Strength of aug fixed, from 0 to 1.
-    #[arg(long)]
-    p: Option<String>,
+    /// Tries a training on these pictures instead of made-up ones: its first steps, with all that
+    /// comes besides; writes nothing.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["cycles", "count", "profile"])]
+    data: Option<PathBuf>,
     /// Measures so many whole cycles of 16 steps instead of each phase once.
     #[arg(long, value_name = "K")]
     cycles: Option<u64>,
     /// Measures nothing: counts what a step asks of a GPU, and says how long that would take one
     /// (at 256 px in two minutes and 10 GB).
-    #[arg(long, conflicts_with_all = ["device", "precision", "cycles"])]
+    #[arg(long, conflicts_with = "cycles")]
     count: bool,
     /// Measures each op of the four phases, and how far it is from what the machine could do.
     #[arg(long, conflicts_with_all = ["cycles", "count"])]
@@ -74,61 +62,24 @@ pub(super) struct EstimateArgs {
     /// Prints one JSON object on stdout.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    params: ParamFlags,
 }
 
-impl EstimateArgs {
-    fn config(&self, device: DeviceKind) -> Result<TrainConfig, UsageError> {
-        let refused = |text: String| Err(UsageError(text));
-        if !self.resolution.is_power_of_two() || !(8..=1024).contains(&self.resolution) {
-            return refused(format!(
-                "--resolution: expected a power of two from 8 to 1024, came {}",
-                self.resolution
-            ));
-        }
-        if self.batch.is_some_and(|batch| !(1..=512).contains(&batch)) {
-            return refused("--batch: expected 1 to 512".to_owned());
-        }
-        let p = self.p.as_deref().map(|p| ("p", p));
-        let texts = [("aug", self.aug.as_str()), ("augpipe", &self.augpipe)].into_iter().chain(p);
-        let aug = Params::from_texts(texts).map_err(|error| UsageError(error.to_string()))?;
-        if aug.aug == Aug::Ada {
-            let text =
-                "--aug: expected noaug, fixed with a p, or diffaug; ada has no strength of its own";
-            return refused(text.to_owned());
-        }
-        let strength = aug.strength(false);
-        let cfg = match &self.cfg {
-            None => Params::default().cfg_on(device),
-            Some(name) => match serde_json::from_value::<Cfg>(json!(name)) {
-                Ok(cfg) => cfg,
-                Err(_) => {
-                    return refused(format!(
-                        "--cfg: no configuration \"{name}\"; see train --help"
-                    ));
-                }
-            },
-        };
-        let params = Params { precision: self.precision, ..Params::default() };
-        let precision = params.precision_on(device);
-        let overrides = Overrides {
-            batch: self.batch,
-            precision,
-            augmentations: aug.augmentations(),
-            strength,
-            ..Overrides::default()
-        };
-        Ok(train_config(cfg, self.resolution, 0, &overrides))
+/// What a training on made-up images is made of.
+fn config(params: &Params, device: DeviceKind) -> Result<TrainConfig, ParamsError> {
+    let facts = Facts {
+        device,
+        num_gpus: 1,
+        origin: Origin::Fresh,
+        data_resolution: params.resolution.unwrap_or(USUAL_RESOLUTION),
+        label_dim: 0,
+    };
+    let mut config = params.resolve(&facts)?;
+    if matches!(config.strength, Strength::Adaptive { .. }) {
+        config.strength = Strength::Fixed { p: USUAL_P };
     }
-}
-
-/// The value of the flag `--precision`.
-fn precision(text: &str) -> Result<Precision, UsageError> {
-    choice(text, "f32, tf32, f16 or bf16")
-}
-
-/// The value of the flag `--conv`.
-fn conv(text: &str) -> Result<Conv, UsageError> {
-    choice(text, "fast or exact")
+    Ok(config)
 }
 
 /// Wall and CPU seconds of some images.
@@ -141,9 +92,13 @@ struct Measured {
     phases: [f64; 5],
 }
 
-pub(super) fn run(args: &EstimateArgs, stop: Arc<AtomicBool>) -> Result<()> {
+pub(super) fn run(args: &EstimateArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
+    let params = args.params.params()?;
+    if let Some(path) = &args.data {
+        return try_out(path, params, args.json, (stop, started));
+    }
     let cancel = Cancel { flag: Some(stop), deadline: None };
-    match cancel::scope(cancel.clone(), || measure(args)) {
+    match cancel::scope(cancel.clone(), || measure(args, &params)) {
         Err(_) if cancel.is_due() => {
             info!("stopped before the measurement was done");
             Ok(())
@@ -152,20 +107,50 @@ pub(super) fn run(args: &EstimateArgs, stop: Arc<AtomicBool>) -> Result<()> {
     }
 }
 
-fn measure(args: &EstimateArgs) -> Result<()> {
-    if args.count {
-        return count::run(&args.config(DeviceKind::Cuda)?, args.json);
+/// The first steps of a training on the pictures at `path`.
+fn try_out(
+    path: &Path,
+    params: Params,
+    json: bool,
+    (stop, started): (Arc<AtomicBool>, Instant),
+) -> Result<()> {
+    must_exist(path)?;
+    let limit = params.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
+    let params = Params { max_minutes: None, ..params };
+    let device = announce(&params)?;
+    let total_kimg = params.kimg;
+    let folder = tempfile::tempdir().context("a temporary folder")?;
+    let outputs = Outputs::open_folder(folder.path())?;
+    let start = Start { params, device, stop, started, source: None };
+    let dataset = read(&[asset_at(path)], &start)?;
+    let Some(trial) = prepare(dataset, outputs, start)?.trial()? else {
+        info!("stopped before the measurement was done");
+        return Ok(());
+    };
+    let Trial { sec_per_kimg, peak_bytes } = trial;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let value = json!({ "sec_per_kimg": sec_per_kimg, "peak_rss_bytes": peak_bytes });
+        return writeln!(out, "{value}").context("stdout");
     }
-    let opened = open(args.device)?;
+    let plan = plan(sec_per_kimg, (0.0, total_kimg), limit);
+    writeln!(out, "{plan}; {:.2} GB", peak_bytes as f64 / 1e9).context("stdout")
+}
+
+fn measure(args: &EstimateArgs, params: &Params) -> Result<()> {
+    if args.count {
+        return count::run(&config(params, DeviceKind::Cuda)?, args.json);
+    }
+    let opened = open(params.device)?;
     let (device, kind) = (&opened.device, opened.kind);
     if args.profile && kind == DeviceKind::Cuda {
         let text = "--profile: expected the processor (--device cpu); a GPU works on unseen";
         return Err(UsageError(text.to_owned()).into());
     }
-    let config = args.config(kind)?;
+    let config = config(params, kind)?;
     info!("{}", opened.description);
     set_math(Math { tf32: config.precision == Precision::Tf32, ..Math::default() });
-    set_conv(args.conv.unwrap_or_default());
+    set_conv(params.conv);
     let gemm_gflops = gemm_gflops(device)?;
     info!("matrix product: {gemm_gflops:.0} GFLOP/s; measuring the phases");
     let (batch, res) = (config.batch, config.g.img_resolution);
@@ -174,6 +159,7 @@ fn measure(args: &EstimateArgs) -> Result<()> {
     let images =
         Tensor::from_vec(rng.normals(batch * 3 * res * res), (batch, 3, res, res), device)?;
     let images = (images.to_dtype(DType::F32)? * 0.5)?;
+    trainer.remember()?; // as every run does
     warm_up(&trainer, &images)?;
     if args.profile {
         return profile::run(&mut trainer, &images, gemm_gflops, args.json);

@@ -95,7 +95,7 @@ impl Cli {
             Some(Command::Generate(args)) => generate::run(&args, &stop),
             Some(Command::Check(args)) => check::run(&args, &stop),
             Some(Command::Doctor(args)) => doctor::run(&args, stop),
-            Some(Command::Estimate(args)) => estimate::run(&args, stop),
+            Some(Command::Estimate(args)) => estimate::run(&args, stop, started),
             Some(Command::Asset(args)) => asset::run(&args),
         }
     }

@@ -15,6 +15,7 @@ use super::keeper::Keeper;
 use super::memory::{Room, fit_batch_gpu, training_bytes};
 use super::outputs::Outputs;
 use super::params::Params;
+use super::problem::ParamsError;
 use super::resolve::{Facts, Origin};
 use super::resume::Source;
 use super::run::{Run, Setup};
@@ -120,11 +121,7 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
     }
     let members = members(&mut config, &devices, is_given)?;
     announce_training(&config, kind, dataset.num_bytes());
-    if room.is_too_small_for(&config) {
-        warn!(
-            "that is more memory than there is; ask for a lower resolution, cfg tiny or batch_gpu"
-        );
-    }
+    refuse_too_large(&config, room)?;
     let setup = Setup {
         options: json!(params),
         mirror: Mirror { x: params.mirror, y: params.mirror_y },
@@ -158,6 +155,20 @@ fn members(config: &mut TrainConfig, devices: &[Device], is_given: bool) -> Resu
             Ok(connected?)
         }
     }
+}
+
+/// Memory that is not there ends a run somewhere on its way, by a kill without a word. A GPU's is
+/// estimated from above, and a step that lacks it can go on in smaller rounds.
+fn refuse_too_large(config: &TrainConfig, room: Room) -> Result<(), ParamsError> {
+    if !room.is_too_small_for(config) {
+        return Ok(());
+    }
+    if room.device == DeviceKind::Cuda {
+        warn!("that may be more memory than the GPU has; cfg tiny or a lower batch_gpu need less");
+        return Ok(());
+    }
+    let needed = training_bytes(config, room.device) + room.dataset_bytes;
+    Err(ParamsError::Memory { needed, limit: room.limit.unwrap_or_default() })
 }
 
 fn announce_training(config: &TrainConfig, device: DeviceKind, dataset_bytes: u64) {

@@ -38,6 +38,13 @@ pub enum ParamsError {
         "parameters: expected a readable file, came none; check that it is a file and its mode"
     )]
     Unreadable,
+    #[error(
+        "expected memory of about {:.1} GB for this training, came {:.1} GB, as the machine or its \
+         limits have it; ask for a lower resolution, cfg tiny or a lower batch_gpu",
+        *needed as f64 / 1e9,
+        *limit as f64 / 1e9
+    )]
+    Memory { needed: u64, limit: u64 },
 }
 
 /// One thing that is wrong with parameters.

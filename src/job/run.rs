@@ -6,6 +6,7 @@
 
 mod files;
 mod keep;
+pub mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,6 +84,7 @@ pub struct Run {
     reporter: Reporter,
     /// How often the networks went back to good ones, as far as it was said.
     num_rollbacks: u32,
+    last_stats: StepStats,
     since_entry: Window,
     history: History,
     last_refresh: Instant,
@@ -136,6 +138,7 @@ impl Run {
             setup,
             reporter: Reporter::new(now, 0),
             num_rollbacks: 0,
+            last_stats: StepStats::default(),
             since_entry: Window::default(),
             history: History::default(),
             last_refresh: now,
@@ -173,6 +176,10 @@ impl Run {
                 return Err(error).context("a training step failed");
             }
         };
+        self.last_stats = stats;
+        if self.is_first_step() {
+            self.announce_plan(&stats);
+        }
         self.since_entry.add(&stats);
         self.reporter.add(&stats);
         self.watch(&stats)?;
