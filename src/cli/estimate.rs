@@ -95,7 +95,7 @@ struct Measured {
 pub(super) fn run(args: &EstimateArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
     let params = args.params.params()?;
     if let Some(path) = &args.data {
-        return try_out(path, params, args.json, (stop, started));
+        return try_out(path, &params, args.json, (stop, started));
     }
     let cancel = Cancel { flag: Some(stop), deadline: None };
     match cancel::scope(cancel.clone(), || measure(args, &params)) {
@@ -110,13 +110,13 @@ pub(super) fn run(args: &EstimateArgs, stop: Arc<AtomicBool>, started: Instant) 
 /// The first steps of a training on the pictures at `path`.
 fn try_out(
     path: &Path,
-    params: Params,
+    params: &Params,
     json: bool,
     (stop, started): (Arc<AtomicBool>, Instant),
 ) -> Result<()> {
     must_exist(path)?;
     let limit = params.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let params = Params { max_minutes: None, ..params };
+    let params = Params { max_minutes: None, ..params.clone() };
     let device = announce(&params)?;
     let total_kimg = params.kimg;
     let folder = tempfile::tempdir().context("a temporary folder")?;
