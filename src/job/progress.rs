@@ -86,7 +86,7 @@ impl Reporter {
         let (_, memory) = peak_and_current_bytes();
         self.last_line = Some(Instant::now());
         self.last_nimg = progress.cur_nimg;
-        let health = health::line(&Vitals {
+        let vitals = Vitals {
             means: &means,
             cur_nimg: progress.cur_nimg,
             strength: trainer.strength,
@@ -94,7 +94,13 @@ impl Reporter {
             figures: trainer.figures,
             num_skipped,
             num_rollbacks: trainer.num_rollbacks,
-        });
+        };
+        // the sign of D on a few pictures is not said, as their losses are not
+        let health = if num_images < MIN_MEAN_NIMG {
+            "health: follows".to_owned()
+        } else {
+            health::line(&vitals)
+        };
         let line = format!(
             "kimg {:.2} | elapsed {} | left {} | sec/kimg {:.1} | {} | mem {:.2} GB",
             progress.cur_nimg as f64 / 1000.0,
@@ -160,7 +166,8 @@ mod tests {
     fn losses_of_few_images_are_not_said() {
         let mut reporter = Reporter::new(Instant::now(), 0);
         reporter.add(&StepStats { g_loss: 0.123, ..StepStats::default() });
-        let [line, _] = reporter.lines(&progress(4), Duration::ZERO, &STATE).unwrap();
+        let [line, health] = reporter.lines(&progress(4), Duration::ZERO, &STATE).unwrap();
         assert!(!line.contains("0.123") && line.contains("losses follow"), "{line}");
+        assert_eq!(health, "health: follows");
     }
 }

@@ -173,7 +173,7 @@ pub const PARAMETERS: [Parameter; 33] = [
         kind: Kind::Text,
         default: "auto",
         allowed: "a number from 0 to 1000, or auto",
-        doc: "Weight of the path length penalty, which makes latents smooth; 0: off, a fifth faster; auto: as the configuration has it.",
+        doc: "Weight of the path length penalty, which makes latents smooth; 0: off; auto: as the configuration has it.",
         set: |params, text| {
             set_or_auto(&mut params.pl_weight, text, |text| real(text, 0.0, 1000.0))
         },
