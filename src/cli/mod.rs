@@ -10,6 +10,7 @@ mod estimate;
 mod generate;
 mod profile;
 mod train;
+mod weights;
 
 use std::path::PathBuf;
 use std::sync::Arc;
