@@ -3,6 +3,8 @@
 //! [`Picture`] can be made from a generator's output only, and the PNG encoder takes nothing else,
 //! so a real picture has no way to a file.
 //!
+//! Pictures may be augmented on the way, by transforms that are drawn here: none is handed in.
+//!
 //! Two rounding rules, as in the StyleGAN2-ADA tools: a grid rounds to the nearest value, a single
 //! picture truncates `x * 127.5 + 128`.
 
@@ -10,6 +12,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
+use crate::augment::Pipeline;
 use crate::model::{Generator, Noise, Truncation};
 use crate::ops::rng::{Rng, Stream, numpy_randn};
 
@@ -40,7 +43,33 @@ impl Picture {
         truncation: Truncation,
         noise: Noise,
     ) -> Result<Self> {
-        let img = g.forward(z, c, truncation, noise)?;
+        Self::of(&g.forward(z, c, truncation, noise)?)
+    }
+
+    /// As [`Picture::generate`] with constant noise inputs, and then the same picture augmented,
+    /// once for each of `augmented`; which draws that takes, `rng` says.
+    ///
+    /// # Errors
+    /// As there, and fails if the picture is too small for a filter.
+    pub fn generate_augmented(
+        g: &Generator,
+        (z, c): (&Tensor, Option<&Tensor>),
+        truncation: Truncation,
+        rng: &Rng,
+        augmented: &[Augmented],
+    ) -> Result<Vec<Self>> {
+        let img = g.forward(z, c, truncation, Noise::Const)?.get(0)?.unsqueeze(0)?; // [1, C, H, W]
+        let (_, _, h, w) = img.dims4()?;
+        let mut pictures = vec![Self::of(&img)?];
+        for Augmented { pipeline, part, p } in augmented {
+            let transforms = pipeline.draw(rng, *part, (1, h, w), *p)?;
+            pictures.push(Self::of(transforms.apply(&img.clone().into())?.value())?);
+        }
+        Ok(pictures)
+    }
+
+    /// The first of `img [N, C, H, W]`, which a generator made.
+    fn of(img: &Tensor) -> Result<Self> {
         let value = |x: f32| (x * 127.5 + 128.0).clamp(0.0, 255.0) as u8;
         let (_, channels, height, width) = img.dims4()?;
         Ok(Self { width, height, channels, pixels: interleave(&img.get(0)?, value)? })
@@ -88,6 +117,16 @@ impl Picture {
             .map_err(candle_core::Error::wrap)?;
         Ok(bytes)
     }
+}
+
+/// One way to augment a picture.
+pub struct Augmented {
+    /// What may happen.
+    pub pipeline: Pipeline,
+    /// Which draws: two of one part differ by what they leave out.
+    pub part: u64,
+    /// How strongly, from 0 to 1.
+    pub p: f64,
 }
 
 /// `img [C, H, W]` as bytes `[H, W, C]`.

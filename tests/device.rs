@@ -168,11 +168,12 @@ fn every_command_takes_a_device() {
     let (tree, output) = job("auto", None);
     assert!(output.status.success(), "{}", log_of(&output));
     let weights = tree.path("outputs/generator.safetensors");
-    let commands: [&[&str]; 4] = [
+    let commands: [&[&str]; 5] = [
         &["demo", "--out", "out"],
         &["estimate", "--resolution", "8"],
         &["train", "--kimg", "0.008", "--resolution", "8", "--data", "inputs", "--out", "out"],
         &["generate", "--seeds", "0", "--out", "out", "--weights", weights.to_str().unwrap()],
+        &["augment", "--out", "out/a.png", "--weights", weights.to_str().unwrap()],
     ];
     let driver = driver(100, 12080, 0);
     for command in commands {

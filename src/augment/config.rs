@@ -65,6 +65,43 @@ pub struct AugmentConfig {
     pub cutout_size: f64,
 }
 
+/// Multipliers, in the order in which the transforms happen.
+const MULTIPLIERS: [(&str, Multiplier); 15] = [
+    ("xflip", |config| &mut config.xflip),
+    ("rotate90", |config| &mut config.rotate90),
+    ("xint", |config| &mut config.xint),
+    ("scale", |config| &mut config.scale),
+    ("rotate", |config| &mut config.rotate),
+    ("aniso", |config| &mut config.aniso),
+    ("xfrac", |config| &mut config.xfrac),
+    ("brightness", |config| &mut config.brightness),
+    ("contrast", |config| &mut config.contrast),
+    ("lumaflip", |config| &mut config.lumaflip),
+    ("hue", |config| &mut config.hue),
+    ("saturation", |config| &mut config.saturation),
+    ("imgfilter", |config| &mut config.imgfilter),
+    ("noise", |config| &mut config.noise),
+    ("cutout", |config| &mut config.cutout),
+];
+
+type Multiplier = fn(&mut AugmentConfig) -> &mut f64;
+
+impl AugmentConfig {
+    /// Each of its transforms alone, by name, with the multiplier that it has here.
+    pub fn apart(&self) -> Vec<(&'static str, Self)> {
+        let mut none = self.clone();
+        for (_, multiplier) in MULTIPLIERS {
+            *multiplier(&mut none) = 0.0;
+        }
+        let alone = |&(name, multiplier): &(&'static str, Multiplier)| {
+            let mut alone = none.clone();
+            *multiplier(&mut alone) = *multiplier(&mut self.clone());
+            (alone != none).then_some((name, alone))
+        };
+        MULTIPLIERS.iter().filter_map(alone).collect()
+    }
+}
+
 /// The sets of transforms that have names: b(lit), g(eom), c(olor), f(ilter), n(oise), c(utout).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -161,6 +198,30 @@ mod tests {
             assert_eq!(config.cutout, f64::from(expected[5]), "{name}");
             let json = serde_json::to_value(&config).unwrap();
             assert_eq!(serde_json::from_value::<AugmentConfig>(json).unwrap(), config);
+        }
+    }
+
+    /// What the sum of the parts has, the whole has, and each part has one thing.
+    #[test]
+    fn apart_every_transform_stands_once() {
+        let sets = [(AugPipe::Blit, 3), (AugPipe::Filter, 1), (AugPipe::Bgc, 12)];
+        for (pipe, count) in sets {
+            assert_eq!(pipe.config().apart().len(), count, "{pipe:?}");
+        }
+        let whole = AugPipe::Bgcfnc.config();
+        let parts = whole.apart();
+        assert_eq!(parts.len(), 15);
+        for (name, part) in parts {
+            let json = serde_json::to_value(&part).unwrap();
+            let numbers = json.as_object().unwrap().iter();
+            let kept: Vec<&str> = numbers
+                .filter(|(key, value)| {
+                    MULTIPLIERS.iter().any(|(name, _)| name == key) && **value == 1.0
+                })
+                .map(|(key, _)| key.as_str())
+                .collect();
+            assert_eq!(kept, [name]);
+            assert_eq!((part.hue_max, part.noise_std), (whole.hue_max, whole.noise_std));
         }
     }
 }

@@ -38,6 +38,20 @@ impl DiffAugConfig {
     /// an eighth, half of the size left out.
     pub const PUBLISHED: Self =
         Self { brightness: 1.0, saturation: 2.0, contrast: 1.0, translation: 0.125, cutout: 0.5 };
+
+    const NONE: Self =
+        Self { brightness: 0.0, saturation: 0.0, contrast: 0.0, translation: 0.0, cutout: 0.0 };
+
+    /// Each of its transforms alone, by name, as strong as here.
+    pub fn apart(&self) -> [(&'static str, Self); 5] {
+        [
+            ("brightness", Self { brightness: self.brightness, ..Self::NONE }),
+            ("saturation", Self { saturation: self.saturation, ..Self::NONE }),
+            ("contrast", Self { contrast: self.contrast, ..Self::NONE }),
+            ("translation", Self { translation: self.translation, ..Self::NONE }),
+            ("cutout", Self { cutout: self.cutout, ..Self::NONE }),
+        ]
+    }
 }
 
 /// What is drawn for one image; [`DiffValues::NONE`] where it is left out.
@@ -251,6 +265,24 @@ mod tests {
         expect(DiffValues { cutout: Some([5, 1]), ..none }, |c, i, j| {
             if i < 2 && j >= 4 { 0.0 } else { ramp(c, i, j) }
         });
+    }
+
+    #[test]
+    fn apart_the_other_transforms_do_nothing() {
+        let values = DiffAugConfig::PUBLISHED
+            .apart()
+            .map(|(_, config)| DiffValues::draw(&config, (16, 16), 1.0, |_| 0.9));
+        let all = DiffValues::draw(&DiffAugConfig::PUBLISHED, (16, 16), 1.0, |_| 0.9);
+        let none = DiffValues::NONE;
+        let expected = [
+            DiffValues { brightness: all.brightness, ..none },
+            DiffValues { saturation: all.saturation, ..none },
+            DiffValues { contrast: all.contrast, ..none },
+            DiffValues { translation: all.translation, ..none },
+            DiffValues { cutout: all.cutout, ..none },
+        ];
+        assert_eq!(values, expected);
+        assert!(!expected.contains(&none));
     }
 
     #[test]

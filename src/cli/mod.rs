@@ -1,6 +1,7 @@
 //! The command line: what a person does at home, and the job when nothing is said.
 
 mod asset;
+mod augment;
 mod check;
 mod count;
 mod demo;
@@ -55,6 +56,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Makes pictures from a generator's weights.
     Generate(generate::GenerateArgs),
+    /// Shows what augmentation does, on pictures made from a generator's weights.
+    Augment(augment::AugmentArgs),
     /// For the data owner: says what a training would read; writes nothing.
     Check(check::CheckArgs),
     /// Compares this machine's GPU with its processor, op by op, and measures it.
@@ -94,6 +97,7 @@ impl Cli {
             Some(Command::Train(args)) => train::run(&args, stop, started),
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
+            Some(Command::Augment(args)) => augment::run(&args, &stop),
             Some(Command::Check(args)) => check::run(&args, &stop),
             Some(Command::Doctor(args)) => doctor::run(&args, stop),
             Some(Command::Estimate(args)) => estimate::run(&args, stop, started),
