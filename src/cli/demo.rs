@@ -60,9 +60,8 @@ pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> R
     );
     let dataset = Dataset::from_raw(RES, draw(NUM_IMAGES, RES, 0), 0, Vec::new())?;
     let outputs = Outputs::open_folder(&args.out)?;
-    if follow(prepare(dataset, outputs, Start { params, device, stop, started, source: None })?)?
-        == 0
-    {
+    let start = Start { params, device, stop, started, source: None, class_names: false };
+    if follow(prepare(dataset, outputs, start)?)? == 0 {
         return Ok(()); // stopped before there was anything to look at
     }
     let out = args.out.display();

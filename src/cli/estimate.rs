@@ -121,7 +121,7 @@ fn try_out(
     let total_kimg = params.kimg;
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let outputs = Outputs::open_folder(folder.path())?;
-    let start = Start { params, device, stop, started, source: None };
+    let start = Start { params, device, stop, started, source: None, class_names: false };
     let dataset = read(&[asset_at(path)], &start)?;
     let Some(trial) = prepare(dataset, outputs, start)?.trial()? else {
         info!("stopped before the measurement was done");

@@ -29,6 +29,9 @@ pub(super) struct TrainArgs {
     /// A state.safetensors of the same pictures to continue, or a generator.safetensors to start from.
     #[arg(long, value_name = "PATH")]
     resume: Option<PathBuf>,
+    /// Keeps names of classes in the header of the weights: of folders, or those in dataset.json.
+    #[arg(long)]
+    class_names: bool,
     #[command(flatten)]
     params: ParamFlags,
 }
@@ -40,7 +43,8 @@ pub(super) fn run(args: &TrainArgs, stop: Arc<AtomicBool>, started: Instant) -> 
     let device = announce(&params)?;
     let outputs = Outputs::open_folder(&args.out)?;
     must_not_hold(&args.data, &args.out)?;
-    let start = Start { params, device, stop, started, source };
+    let class_names = args.class_names;
+    let start = Start { params, device, stop, started, source, class_names };
     let dataset = read(&[asset_at(&args.data)], &start)?;
     follow(prepare(dataset, outputs, start)?)?;
     Ok(())

@@ -8,13 +8,16 @@ use candle_core::{Device, Tensor};
 use tracing::info;
 
 use super::{UsageError, device_choice};
-use crate::model::weights::from_bytes;
+use crate::data::ClassNames;
+use crate::model::weights::{Header, from_bytes};
 use crate::model::{Generator, Truncation};
 use crate::ops::device::{DeviceChoice, Fault, classify, open};
 use crate::sample::{label_of_class, latent_of_seed};
 
 /// Most seeds of one call.
 const MAX_SEEDS: usize = 100_000;
+/// Most names of classes that an error lists.
+const MAX_NAMES: usize = 40;
 
 /// Flags that say which pictures a generator makes.
 #[derive(Debug, clap::Args)]
@@ -25,9 +28,9 @@ pub(super) struct WeightsArgs {
     /// Truncation psi: 1 keeps all variety, 0 gives the average picture.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     trunc: f64,
-    /// Class to show, for weights with labels.
+    /// Class to show, for weights with labels: its number, or its name where the weights have names.
     #[arg(long, value_name = "K")]
-    class: Option<usize>,
+    class: Option<String>,
     /// Where to compute: auto, cuda or cpu.
     #[arg(long, default_value = "auto", value_parser = device_choice)]
     device: DeviceChoice,
@@ -57,8 +60,10 @@ impl WeightsArgs {
         let opened = open(self.device)?;
         info!("{}", opened.description);
         let device = opened.device;
-        let (_, g) = from_bytes(&bytes, &device).map_err(|error| self.not_loaded(error))?;
-        let c = label(&g, self.class, &device)?;
+        let (header, g) = from_bytes(&bytes, &device).map_err(|error| self.not_loaded(error))?;
+        let class = class(&header, self.class.as_deref())?;
+        let label = class.map(|class| label_of_class(class, g.config.c_dim, &device));
+        let c = label.transpose()?;
         Ok(Maker { g, c, truncation: Truncation { psi: self.trunc, cutoff: None }, device })
     }
 
@@ -81,22 +86,29 @@ impl Maker {
     }
 }
 
-/// The label that the pictures get.
-fn label(g: &Generator, class: Option<usize>, device: &Device) -> Result<Option<Tensor>> {
-    match (g.config.c_dim, class) {
-        (0, None) => Ok(None),
-        (0, Some(_)) => {
-            Err(UsageError("--class: these weights have no labels; leave it out".into()).into())
-        }
-        (c_dim, None) => {
-            let message = format!("--class: expected 0 to {}, one of the classes", c_dim - 1);
-            Err(UsageError(message).into())
-        }
-        (c_dim, Some(class)) => {
-            let label = label_of_class(class, c_dim, device);
-            label.map(Some).map_err(|error| UsageError(format!("--class: {error}")).into())
-        }
+/// The class that is asked for, by name or by number; a name goes first, should it be a number.
+fn class(header: &Header, asked: Option<&str>) -> Result<Option<usize>, UsageError> {
+    let c_dim = header.model.c_dim;
+    if c_dim == 0 {
+        let message = "--class: these weights have no labels; leave it out".to_owned();
+        return if asked.is_none() { Ok(None) } else { Err(UsageError(message)) };
     }
+    let named = asked.and_then(|text| header.class_names.as_ref()?.class(text));
+    let numbered = asked.and_then(|text| text.parse().ok()).filter(|class| *class < c_dim);
+    named.or(numbered).map(Some).ok_or_else(|| no_class(header, asked))
+}
+
+/// The refusal of a class, which says what there is.
+fn no_class(header: &Header, asked: Option<&str>) -> UsageError {
+    let came = asked.map_or("none".to_owned(), |text| format!("\"{text}\""));
+    let names = header.class_names.as_ref().map_or(&[][..], ClassNames::as_slice);
+    let more = if names.len() > MAX_NAMES { ", .." } else { "" };
+    let names = match names {
+        [] => String::new(),
+        names => format!(" or {}{more}", names[..names.len().min(MAX_NAMES)].join(", ")),
+    };
+    let last = header.model.c_dim - 1;
+    UsageError(format!("--class: expected one of the classes, 0 to {last}{names}, came {came}"))
 }
 
 /// `0-2,85` as 0, 1, 2, 85.
@@ -123,7 +135,10 @@ pub(super) fn parse_seeds(text: &str) -> Result<Vec<u32>, UsageError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::train::presets::{Cfg, Overrides, train_config};
 
     #[test]
     fn seeds_are_numbers_and_ranges() {
@@ -132,5 +147,39 @@ mod tests {
         for bad in ["", "x", "3-1", "1,,2", "-1", "0-4294967295", "4294967296"] {
             assert!(parse_seeds(bad).is_err(), "{bad}");
         }
+    }
+
+    fn header(c_dim: usize, names: Option<&[&str]>) -> Header {
+        let model = train_config(Cfg::Tiny, 8, c_dim, &Overrides::default()).g;
+        let names = names.map(|names| names.iter().map(ToString::to_string).collect());
+        let class_names = names.map(|names| ClassNames::new(names).unwrap());
+        Header { class_names, ..Header::new(model, 0, json!({}), json!([])) }
+    }
+
+    #[test]
+    fn a_class_is_a_name_or_a_number() {
+        let named = header(3, Some(&["sun", "0", "tree"]));
+        let of = |asked: &str| class(&named, Some(asked)).ok().flatten();
+        assert_eq!(["sun", "tree", "0", "1", "2"].map(of), [0, 2, 1, 1, 2].map(Some));
+        assert_eq!(["3", "-1", "Sun", ""].map(of), [None; 4]);
+        assert_eq!(class(&header(0, None), None).unwrap(), None);
+        assert_eq!(class(&header(3, None), Some("2")).unwrap(), Some(2));
+    }
+
+    #[test]
+    fn a_class_that_is_not_there_is_refused_with_those_that_are() {
+        let refused = |header: &Header, asked| class(header, asked).unwrap_err().to_string();
+        let named = header(2, Some(&["sun", "old tree"]));
+        assert_eq!(
+            refused(&named, Some("moon")),
+            "--class: expected one of the classes, 0 to 1 or sun, old tree, came \"moon\""
+        );
+        let plain = "--class: expected one of the classes, 0 to 1, came ";
+        assert_eq!(refused(&header(2, None), Some("sun")), format!("{plain}\"sun\""));
+        assert_eq!(refused(&header(2, None), None), format!("{plain}none"));
+        assert!(refused(&header(0, None), Some("0")).contains("no labels"));
+        let many: Vec<String> = (0..100).map(|i| format!("name{i}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(refused(&header(100, Some(&many)), None).contains("name39, .., came none"));
     }
 }

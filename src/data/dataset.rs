@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::class_names::ClassNames;
 use super::labels::{Labels, MAX_LABEL_DIM};
 use super::report::Report;
 use super::scan::Hash;
@@ -15,6 +16,8 @@ pub struct Dataset {
     resolution: usize,
     images: Vec<u8>,
     labels: Labels,
+    /// Only where they were asked for.
+    class_names: Option<ClassNames>,
     report: Report,
     /// Hashes of the files that the pictures came from, sorted.
     files: Vec<Hash>,
@@ -32,7 +35,13 @@ pub struct Fingerprints {
 impl Dataset {
     /// * `files` - hash of the file of each picture, sorted.
     pub(super) fn new(images: Vec<u8>, labels: Labels, report: Report, files: Vec<Hash>) -> Self {
-        Self { resolution: report.resolution, images, labels, report, files }
+        let resolution = report.resolution;
+        Self { resolution, images, labels, class_names: None, report, files }
+    }
+
+    /// The same set with these names for its classes.
+    pub(super) fn named(self, class_names: Option<ClassNames>) -> Self {
+        Self { class_names, ..self }
     }
 
     /// A set from values already at hand: made-up pictures, tests.
@@ -96,6 +105,11 @@ impl Dataset {
     /// Width of a label; 0 if there are none.
     pub fn label_dim(&self) -> usize {
         self.labels.dim()
+    }
+
+    /// What its classes are called, if [`super::LoadOptions::class_names`] asked for that.
+    pub fn class_names(&self) -> Option<&ClassNames> {
+        self.class_names.as_ref()
     }
 
     /// Numbers and reasons, fit to be printed.

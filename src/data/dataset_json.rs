@@ -1,7 +1,8 @@
 //! `dataset.json`: labels as the reference writes them.
 //!
 //! `{"labels": [["folder/name.png", 3], ..]}` with integers or vectors, or `null` in place of the
-//! list. Names are relative to the folder the file lies in.
+//! list. Names are relative to the folder the file lies in. Where names of classes are asked for,
+//! they are in `"class_names": ["name of class 0", ..]` beside it.
 //!
 //! Reference: `dataset_tool.py` of stylegan2-ada-pytorch.
 
@@ -15,18 +16,29 @@ use super::DataError;
 use super::labels::{Key, MAX_LABEL_DIM, key};
 use super::place::Place;
 
-/// All `dataset.json` of the input, by the places they label.
+/// All `dataset.json` of the input.
 #[derive(Default)]
-pub(super) struct LabelsFiles(HashMap<Key, Label>);
+pub(super) struct LabelsFiles {
+    /// By the places they label.
+    labels: HashMap<Key, Label>,
+    /// What classes are called, where that was asked for and said.
+    class_names: Option<Vec<String>>,
+}
 
 impl LabelsFiles {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.labels.is_empty()
+    }
+
+    /// What classes are called, in the order of their numbers.
+    pub(super) fn class_names(&self) -> Option<Vec<&[u8]>> {
+        let names = self.class_names.as_ref()?;
+        Some(names.iter().map(String::as_bytes).collect())
     }
 
     /// The label of a place.
     pub(super) fn label(&self, key: &Key) -> Option<&Label> {
-        self.0.get(key)
+        self.labels.get(key)
     }
 
     /// Adds the file found at `place`; its names are relative to the folder it lies in.
@@ -35,7 +47,18 @@ impl LabelsFiles {
         let folder = Place { path: place.folder().to_vec(), ..*place };
         for (name, label) in file.labels.unwrap_or_default() {
             let place = folder.child(name.as_bytes());
-            self.0.insert(key(place.container, &place.path), label);
+            self.labels.insert(key(place.container, &place.path), label);
+        }
+        Ok(())
+    }
+
+    /// Adds the names of classes of a file, if it has some; all that have must have the same.
+    pub(super) fn add_class_names(&mut self, bytes: &[u8]) -> Result<(), DataError> {
+        let file: NamesFile = serde_json::from_slice(bytes).map_err(|_| DataError::ClassNames)?;
+        match (&self.class_names, file.class_names) {
+            (Some(known), Some(names)) if *known != names => return Err(DataError::ClassNames),
+            (None, names) => self.class_names = names,
+            _ => {}
         }
         Ok(())
     }
@@ -44,7 +67,7 @@ impl LabelsFiles {
     pub(super) fn dim(&self) -> Result<usize, DataError> {
         let mut max_class = None;
         let mut length = None;
-        for label in self.0.values() {
+        for label in self.labels.values() {
             match label {
                 Label::Class(class) => max_class = max_class.max(Some(*class as usize)),
                 Label::Vector(values) if *length.get_or_insert(values.len()) != values.len() => {
@@ -65,6 +88,12 @@ impl LabelsFiles {
 struct File {
     #[serde(default)]
     labels: Option<Vec<(String, Label)>>,
+}
+
+/// The same file for its names, which are not read unless they are asked for.
+#[derive(Deserialize)]
+struct NamesFile {
+    class_names: Option<Vec<String>>,
 }
 
 /// What one picture is labelled with.

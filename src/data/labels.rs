@@ -1,11 +1,12 @@
 //! What a picture is labelled with, and where that comes from.
 //!
 //! Sources: `dataset.json` as the reference writes it, one folder per class, one asset per class.
-//! Names are compared and forgotten. Classes of folders and assets are numbered by the content of
+//! Names are compared and, unless the caller asked for them, forgotten. Classes of folders and assets are numbered by the content of
 //! their pictures, so that a renamed folder or another mount changes nothing; classes of
 //! `dataset.json` keep their numbers.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use super::dataset_json::{Label, LabelsFiles};
 use super::{Cond, DataError};
@@ -116,6 +117,9 @@ pub(super) struct Occurrence {
     pub key: Key,
 }
 
+/// Labels, and for each class the name that it has in the input.
+pub(super) type Named<'a> = (Labels, Option<Vec<&'a [u8]>>);
+
 /// All that labels may be made from.
 pub(super) struct Sources<'a> {
     pub num_images: usize,
@@ -125,11 +129,11 @@ pub(super) struct Sources<'a> {
     pub labels: &'a LabelsFiles,
 }
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
     /// The labels that `cond` asks for.
-    pub(super) fn resolve(&self, cond: Cond) -> Result<Labels, DataError> {
+    pub(super) fn resolve(&self, cond: Cond) -> Result<Named<'a>, DataError> {
         match cond {
-            Cond::Off => Ok(Labels::Off),
+            Cond::Off => Ok((Labels::Off, None)),
             Cond::Labels if self.labels.is_empty() => Err(DataError::NoLabels),
             Cond::Labels => self.of_files(),
             Cond::Folders => self.of_folders(),
@@ -141,7 +145,7 @@ impl Sources<'_> {
         }
     }
 
-    fn of_files(&self) -> Result<Labels, DataError> {
+    fn of_files(&self) -> Result<Named<'a>, DataError> {
         let mut chosen: Vec<Option<&Label>> = vec![None; self.num_images];
         for at in self.occurrences {
             let label = self.labels.label(&at.key);
@@ -161,18 +165,17 @@ impl Sources<'_> {
         if dim == 0 || dim > MAX_LABEL_DIM {
             return Err(DataError::LabelDim { dim, limit: MAX_LABEL_DIM });
         }
-        Ok(match chosen.first() {
-            Some(Label::Vector(_)) => Labels::Vectors {
-                dim,
-                values: chosen.into_iter().flat_map(Label::values).copied().collect(),
-            },
-            _ => Labels::classes(dim, chosen.into_iter().map(Label::class).collect()),
-        })
+        if let Some(Label::Vector(_)) = chosen.first() {
+            let values = chosen.into_iter().flat_map(Label::values).copied().collect();
+            return Ok((Labels::Vectors { dim, values }, None));
+        }
+        let labels = Labels::classes(dim, chosen.into_iter().map(Label::class).collect());
+        Ok((labels, self.labels.class_names()))
     }
 
     /// One class per folder: the first below those folders that hold every picture.
-    fn of_folders(&self) -> Result<Labels, DataError> {
-        let folders: Vec<Vec<&[u8]>> = self
+    fn of_folders(&self) -> Result<Named<'a>, DataError> {
+        let folders: Vec<Vec<&'a [u8]>> = self
             .folders
             .iter()
             .map(|path| path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect())
@@ -186,49 +189,54 @@ impl Sources<'_> {
         if count > 0 {
             return Err(DataError::LooseImages { count });
         }
-        let mut numbers = HashMap::new();
-        let groups = used().map(|folder| {
-            let next = numbers.len();
-            *numbers.entry(folder[shared]).or_insert(next)
-        });
-        let groups: Vec<usize> = groups.collect();
-        self.of_groups(&groups)
+        let groups: Vec<&[u8]> = used().map(|folder| folder[shared]).collect();
+        let (labels, names) = self.of_groups(&groups)?;
+        Ok((labels, Some(names)))
     }
 
-    fn of_assets(&self) -> Result<Labels, DataError> {
+    fn of_assets(&self) -> Result<Named<'a>, DataError> {
         let groups: Vec<usize> = self.occurrences.iter().map(|at| at.asset_idx).collect();
-        self.of_groups(&groups)
+        Ok((self.of_groups(&groups)?.0, None))
     }
 
-    /// Classes from a group per occurrence, numbered by the content of the groups.
-    fn of_groups(&self, groups: &[usize]) -> Result<Labels, DataError> {
-        let mut members: Vec<Vec<usize>> =
-            vec![Vec::new(); groups.iter().max().map_or(0, |g| g + 1)];
+    /// Classes from a group per occurrence, numbered by the content of the groups; and the group
+    /// of each class.
+    fn of_groups<G: Copy + Eq + Hash + Ord>(
+        &self,
+        groups: &[G],
+    ) -> Result<(Labels, Vec<G>), DataError> {
+        let mut members: HashMap<G, Vec<usize>> = HashMap::new();
         for (at, &group) in self.occurrences.iter().zip(groups) {
-            members[group].push(at.image_idx);
+            members.entry(group).or_default().push(at.image_idx);
         }
-        for images in &mut members {
+        let sorted = |(group, mut images): (G, Vec<usize>)| {
             images.sort_unstable();
             images.dedup();
-        }
+            (images, group)
+        };
+        // Of groups with the same pictures the first in order of their names gets them.
+        let mut members: Vec<(Vec<usize>, G)> = members.into_iter().map(sorted).collect();
         members.sort_unstable();
         // A picture in several groups goes to the first; a group left with none is no class.
         let mut chosen = vec![u32::MAX; self.num_images];
-        let mut dim = 0;
-        for images in members {
+        let mut named = Vec::new();
+        for (images, group) in members {
             let free: Vec<_> = images.into_iter().filter(|&idx| chosen[idx] == u32::MAX).collect();
             for &idx in &free {
-                chosen[idx] = dim as u32;
+                chosen[idx] = named.len() as u32;
             }
-            dim += usize::from(!free.is_empty());
+            if !free.is_empty() {
+                named.push(group);
+            }
         }
+        let dim = named.len();
         if dim < 2 {
             return Err(DataError::TooFewClasses { count: dim });
         }
         if dim > MAX_LABEL_DIM {
             return Err(DataError::LabelDim { dim, limit: MAX_LABEL_DIM });
         }
-        Ok(Labels::classes(dim, chosen))
+        Ok((Labels::classes(dim, chosen), named))
     }
 }
 
@@ -264,10 +272,18 @@ mod tests {
         let sources =
             Sources { num_images: 3, occurrences: &occurrences, folders: &[], labels: &labels };
         let numbered = |groups: &[usize]| {
-            let labels = sources.of_groups(groups).ok().unwrap();
-            [0, 1, 2].map(|idx| labels.label(idx)[1])
+            let (labels, groups) = sources.of_groups(groups).ok().unwrap();
+            ([0, 1, 2].map(|idx| labels.label(idx)[1]), groups)
         };
-        assert_eq!(numbered(&[7, 7, 3, 3]), [0.0, 1.0, 0.0]);
-        assert_eq!(numbered(&[0, 0, 1, 1]), [0.0, 1.0, 0.0]);
+        assert_eq!(numbered(&[7, 7, 3, 3]), ([0.0, 1.0, 0.0], vec![3, 7]));
+        assert_eq!(numbered(&[0, 0, 1, 1]), ([0.0, 1.0, 0.0], vec![1, 0]));
+        // of two with the same pictures one has none left, and is no class
+        let one = |names: [&'static str; 4]| {
+            let occurrences = [0, 0, 1, 2].map(seen);
+            let sources = Sources { occurrences: &occurrences, ..sources };
+            sources.of_groups(&names).ok().unwrap().1
+        };
+        assert_eq!(one(["a", "b", "c", "c"]), ["a", "c"]);
+        assert_eq!(one(["b", "a", "c", "c"]), ["a", "c"]);
     }
 }

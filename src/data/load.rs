@@ -60,7 +60,7 @@ pub fn load(
         tally: Tally { skipped, num_archives: scan.report().num_archives },
     };
     let report = report(&facts, scan.resolution(), options.crop, &labels, counted);
-    Ok(Dataset::new(images, labels, report, files))
+    Ok(Dataset::new(images, labels, report, files).named(scan.class_names.clone()))
 }
 
 /// A picture on its way to a decoder, and the place its pixels go to.

@@ -12,6 +12,7 @@
 
 mod archive;
 mod batches;
+mod class_names;
 mod dataset;
 mod dataset_json;
 mod image;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use batches::{Batches, Mirror};
+pub use class_names::ClassNames;
 pub use dataset::{Dataset, Fingerprints};
 pub use load::load;
 pub use report::{Report, SkipReason, Skipped};
@@ -105,6 +107,8 @@ pub struct LoadOptions {
     pub background: [u8; 3],
     /// Where labels come from.
     pub cond: Cond,
+    /// Whether names of classes are kept with the set, and must be there; else they are forgotten.
+    pub class_names: bool,
     /// Bytes this process may use, of which the set may take half; absent: no limit.
     pub memory_limit: Option<u64>,
 }
@@ -118,6 +122,7 @@ impl Default for LoadOptions {
             resize: Resize::default(),
             background: [255; 3],
             cond: Cond::default(),
+            class_names: false,
             memory_limit: None,
         }
     }
@@ -202,6 +207,17 @@ pub enum DataError {
          pictures, and for several assets; set cond to false"
     )]
     NoClasses,
+    #[error(
+        "no class names found; expected folders as classes (cond folders), or dataset.json with \
+         classes and \"class_names\": [\"name of class 0\", ..]; leave class names out"
+    )]
+    NoClassNames,
+    #[error(
+        "class names are not as expected: a different one for each class, of 1 to 64 printable \
+         characters, as names of folders or in dataset.json as \"class_names\": [\"name of class 0\", \
+         ..]; correct them or leave class names out"
+    )]
+    ClassNames,
     #[error("expected {expected} values, came {got}; images are [N, 3, R, R], labels [N, dim]")]
     Shape { expected: usize, got: usize },
     #[error("stopped while reading the pictures")]

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use ::image::ImageFormat;
 
+use super::class_names::ClassNames;
 use super::dataset::{check_resolution, image_bytes};
 use super::dataset_json::LabelsFiles;
 use super::image::{Facts, inspect};
@@ -23,6 +24,7 @@ pub struct Scan {
     /// In the order of hashes.
     pub(super) images: Vec<(Hash, Facts)>,
     pub(super) labels: Labels,
+    pub(super) class_names: Option<ClassNames>,
     report: Report,
 }
 
@@ -70,6 +72,7 @@ pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Resul
     let mut found = Found {
         decode_budget: options.decode_budget(),
         reads_labels: matches!(options.cond, Cond::Auto | Cond::Labels),
+        keeps_names: options.class_names,
         ..Found::default()
     };
     let tally =
@@ -92,7 +95,14 @@ pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Resul
         folders: &found.folders,
         labels: &found.labels,
     };
-    let labels = sources.resolve(options.cond)?;
+    let (labels, names) = sources.resolve(options.cond)?;
+    let num_classes = labels.class_counts().len();
+    let class_names = match (options.class_names, names) {
+        (false, _) => None,
+        (true, None) => return Err(DataError::NoClassNames),
+        (true, Some(names)) if names.len() != num_classes => return Err(DataError::ClassNames),
+        (true, Some(names)) => Some(ClassNames::of_bytes(&names)?),
+    };
     check_memory(options, facts.len(), resolution, &labels)?;
     let counted = Counted {
         num_duplicates: found.occurrences.len() - facts.len(),
@@ -100,7 +110,7 @@ pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Resul
     };
     let report = report(&facts, resolution, options.crop, &labels, counted);
     let images = order.iter().map(|&idx| found.images[idx]).collect();
-    Ok(Scan { images, labels, report })
+    Ok(Scan { images, labels, class_names, report })
 }
 
 /// All that the walk brings, one entry after another.
@@ -109,6 +119,7 @@ struct Found {
     decode_budget: u64,
     /// A `dataset.json` nobody asked for may be anything.
     reads_labels: bool,
+    keeps_names: bool,
     images: Vec<(Hash, Facts)>,
     by_hash: HashMap<Hash, usize>,
     occurrences: Vec<Occurrence>,
@@ -122,7 +133,12 @@ struct Found {
 impl Found {
     fn add(&mut self, place: &Place, content: Content) -> Result<(), DataError> {
         match content {
-            Content::Labels(bytes) if self.reads_labels => self.labels.add(place, &bytes)?,
+            Content::Labels(bytes) if self.reads_labels => {
+                self.labels.add(place, &bytes)?;
+                if self.keeps_names {
+                    self.labels.add_class_names(&bytes)?;
+                }
+            }
             Content::Labels(_) => {}
             Content::Picture(format, bytes) => match self.inspect(format, &bytes) {
                 Ok(facts) => self.add_picture(place, *blake3::hash(&bytes).as_bytes(), facts),

@@ -31,7 +31,7 @@ pub fn run(root: &Path, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
     let dids = std::env::var("DIDS").ok();
     let mut assets = inputs::discover(root, dids.as_deref())?;
     let source = resume::take(&mut assets)?;
-    let start = Start { params, device, stop, started, source };
+    let start = Start { params, device, stop, started, source, class_names: false };
     let dataset = read(&assets, &start)?;
     let mut run = prepare(dataset, outputs, start)?;
     while run.advance()?.is_some() {}

@@ -19,7 +19,7 @@ use super::problem::ParamsError;
 use super::resolve::{Facts, Origin};
 use super::resume::Source;
 use super::run::{Run, Setup};
-use crate::data::{Asset, Dataset, Mirror, limits, load, scan};
+use crate::data::{Asset, Dataset, LoadOptions, Mirror, limits, load, scan};
 use crate::model::Precision;
 use crate::ops::collective::{Member, connect};
 use crate::ops::conv2d::set_conv;
@@ -41,6 +41,8 @@ pub struct Start {
     pub started: Instant,
     /// What it starts from, where that is not fresh.
     pub source: Option<Source>,
+    /// Whether names of classes may be in the header of the weights; never in a job.
+    pub class_names: bool,
 }
 
 /// Opens the device, and says what this machine offers and what follows from it for the parameters.
@@ -88,6 +90,7 @@ fn try_out(opened: &Opened, precision: Precision) -> Result<(), DeviceError> {
 /// Fails if there are none, they do not fit into memory, or labels are not as asked for.
 pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
     let options = start.params.load_options(start.device.kind, limits::memory_limit());
+    let options = LoadOptions { class_names: start.class_names, ..options };
     let scanned = scan(assets, &options, &start.stop)?;
     let dataset = load(assets, &options, &scanned, &start.stop)?;
     for line in dataset.report().to_string().lines() {
@@ -101,7 +104,7 @@ pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
 /// # Errors
 /// Fails if the parameters contradict each other, or what the run begins with.
 pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
-    let Start { params, device: opened, stop, started, source } = start;
+    let Start { params, device: opened, stop, started, source, .. } = start;
     let kind = opened.kind;
     let (precision, deterministic) = (params.precision_on(kind), params.deterministic);
     set_math(Math { tf32: precision == Precision::Tf32, deterministic });

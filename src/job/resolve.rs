@@ -92,6 +92,7 @@ impl Params {
             resize: self.resize,
             background: self.background,
             cond: self.cond,
+            class_names: false, // no parameter may ask for them
             memory_limit,
         }
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::config::GeneratorConfig;
 use super::generator::{Generator, generator};
 use super::store::Store;
+use crate::data::ClassNames;
 
 /// Name of the metadata entry, by which a file is known.
 pub const ENTRY: &str = "stylegan2_c2d";
@@ -39,13 +40,17 @@ pub struct Header {
     pub training: Value,
     /// Statistics over images shown.
     pub statistics: Value,
+    /// What classes are called, where that may be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_names: Option<ClassNames>,
 }
 
 impl Header {
-    /// A header of this program's version.
+    /// A header of this program's version, without names of classes.
     pub fn new(model: GeneratorConfig, cur_nimg: u64, training: Value, statistics: Value) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { format: FORMAT, version, model, cur_nimg, training, statistics }
+        let class_names = None;
+        Self { format: FORMAT, version, model, cur_nimg, training, statistics, class_names }
     }
 }
 
@@ -149,6 +154,10 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
         );
     }
     check(&header.model)?;
+    let num_names = header.class_names.as_ref().map_or(0, |names| names.as_slice().len());
+    if header.class_names.is_some() && num_names != header.model.c_dim {
+        bail!("expected {} class names in the header, got {num_names}", header.model.c_dim);
+    }
     Ok(header)
 }
 
@@ -218,6 +227,23 @@ mod tests {
         };
         assert_eq!(image(&g)?, image(&loaded)?);
         assert_eq!(bytes, saved().1, "same seed, same bytes");
+        Ok(())
+    }
+
+    #[test]
+    fn names_of_classes_are_as_many_as_classes() -> Result<()> {
+        let store = Store::new(DType::F32, &Device::Cpu);
+        generator(&tiny(), &store.init(3))?;
+        let bytes = |names: Vec<String>| {
+            let class_names = Some(ClassNames::new(names).unwrap());
+            let header = Header::new(tiny(), 0, json!({}), json!([]));
+            to_bytes(&Header { class_names, ..header }, &store)
+        };
+        let (header, _) = from_bytes(&bytes(vec!["b".into(), "a".into()])?, &Device::Cpu)?;
+        assert_eq!(header.class_names.unwrap().as_slice(), ["b", "a"]);
+        let error = from_bytes(&bytes(vec!["b".into()])?, &Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("expected 2 class names in the header, got 1"), "{error}");
+        assert_eq!(from_bytes(&saved().1, &Device::Cpu)?.0.class_names, None);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Made-up pictures and archives of them, in memory.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::io::{Cursor, Write};
 use std::path::Path;
 

@@ -120,6 +120,8 @@ impl Run {
             json!({ "options": self.setup.options, "config": config }),
             self.history.to_json(),
         );
+        let class_names = self.batches.dataset().class_names().cloned();
+        let header = Header { class_names, ..header };
         Ok(to_bytes(&header, self.ranks.lead_mut().g_ema()?)?)
     }
 
