@@ -127,14 +127,19 @@ fn try_out(
         info!("stopped before the measurement was done");
         return Ok(());
     };
-    let Trial { sec_per_kimg, peak_bytes } = trial;
+    let Trial { sec_per_kimg, peak_bytes, peak_gpu_bytes } = trial;
     let mut out = std::io::stdout().lock();
     if json {
-        let value = json!({ "sec_per_kimg": sec_per_kimg, "peak_rss_bytes": peak_bytes });
+        let value = json!({
+            "sec_per_kimg": sec_per_kimg,
+            "peak_rss_bytes": peak_bytes,
+            "peak_gpu_bytes": peak_gpu_bytes,
+        });
         return writeln!(out, "{value}").context("stdout");
     }
     let plan = plan(sec_per_kimg, (0.0, total_kimg), limit);
-    writeln!(out, "{plan}; {:.2} GB", peak_bytes as f64 / 1e9).context("stdout")
+    let bytes = peak_gpu_bytes.unwrap_or(peak_bytes);
+    writeln!(out, "{plan}; {:.2} GB", bytes as f64 / 1e9).context("stdout")
 }
 
 fn measure(args: &EstimateArgs, params: &Params) -> Result<()> {

@@ -9,6 +9,7 @@ use super::Run;
 use crate::job::memory::peak_and_current_bytes;
 use crate::job::statistics::format_duration;
 use crate::ops::cancel::Cancel;
+use crate::ops::device::peak_device_bytes;
 use crate::train::config::TrainConfig;
 use crate::train::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, StepStats};
 
@@ -22,6 +23,8 @@ pub struct Trial {
     pub sec_per_kimg: f64,
     /// The most memory that the process has held, in bytes.
     pub peak_bytes: u64,
+    /// The most memory of a GPU that it has held, in bytes.
+    pub peak_gpu_bytes: Option<u64>,
 }
 
 impl Run {
@@ -50,7 +53,11 @@ impl Run {
         self.judge(&Cancel { flag: None, deadline: None })?;
         let at_counts = start.elapsed() + self.grid_time;
         let sec_per_kimg = 1000.0 * (seconds + at_counts.as_secs_f64() / self.grid_nimg as f64);
-        Ok(Some(Trial { sec_per_kimg, peak_bytes: peak_and_current_bytes().0 }))
+        Ok(Some(Trial {
+            sec_per_kimg,
+            peak_bytes: peak_and_current_bytes().0,
+            peak_gpu_bytes: peak_device_bytes(self.ranks.lead().device()),
+        }))
     }
 
     fn first_step(&mut self) -> Result<Option<StepStats>> {
