@@ -10,6 +10,9 @@
 //! Where labels are new, the weights of their part start at 0: at first a label changes nothing, and
 //! the network makes the pictures that it made. Where there are none any more, their part is left out.
 //!
+//! Blocks of a higher resolution than there was begin with a toRGB layer of 0, and fade in as it learns
+//! (as in progressive growing, Karras et al. 2018): at first the pictures are the old ones, enlarged.
+//!
 //! A mapping network of another depth stays fresh as a whole, with its mean: what a layer does is
 //! told by those behind it.
 //!
@@ -19,7 +22,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::config::GeneratorConfig;
+use super::config::{Architecture, GeneratorConfig};
 use super::store::Store;
 
 /// What became of a tensor.
@@ -57,6 +60,9 @@ pub fn transfer(
     let rows = into.tensors().into_iter().map(|(name, var)| {
         let source = sources.get(&name).filter(|_| has_mapping || !name.starts_with("mapping."));
         let Some(source) = source.filter(|source| source.rank() == var.rank()) else {
+            if is_fading_in(&name, from_config, config) {
+                into.set(&name, &var.zeros_like()?)?;
+            }
             return Ok(Row { name, fate: Fate::Fresh });
         };
         if source.dims() == var.dims() && !is_rearranged(&name, from_config, config) {
@@ -98,6 +104,14 @@ struct Segment {
     from: usize,
     into: usize,
     len: usize,
+}
+
+/// Whether a weight turns the features of a block that is new into a part of the picture.
+fn is_fading_in(name: &str, from: &GeneratorConfig, into: &GeneratorConfig) -> bool {
+    let is_sum = [from, into].iter().all(|config| config.architecture == Architecture::Skip);
+    let res = name.strip_prefix("synthesis.b").and_then(|rest| rest.strip_suffix(".torgb.weight"));
+    let res = res.and_then(|res| res.parse::<usize>().ok());
+    is_sum && res.is_some_and(|res| res > from.img_resolution)
 }
 
 /// Whether a weight of one shape means another thing in the other network.
@@ -152,8 +166,9 @@ fn sliced(name: &str, source: &Var, var: &Var, segments: &[Segment]) -> Result<T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::Architecture;
     use crate::model::{Noise, Truncation, generator};
+    use crate::ops::Traced;
+    use crate::ops::upfirdn2d::{Filter, Upfirdn2d, upfirdn2d};
 
     fn config(img_resolution: usize, c_dim: usize) -> GeneratorConfig {
         GeneratorConfig {
@@ -254,6 +269,19 @@ mod tests {
             }
             assert_eq!(rows.iter().any(|row| row.name.contains("b64")), into == 64);
         }
+    }
+
+    #[test]
+    fn more_resolution_makes_the_pictures_that_were_enlarged() {
+        let (from, into) = (config(8, 0), config(32, 0));
+        let (trained, store, _) = moved(&from, &into);
+        let small = Tensor::from_vec(images(&from, &trained, 0), (2, 3, 8, 8), &Device::Cpu);
+        let mut img = Traced::constant(&small.unwrap());
+        for _ in 0..2 {
+            img = upfirdn2d(&img, &Upfirdn2d::double(&Filter::stylegan2())).unwrap();
+        }
+        let enlarged: Vec<f32> = img.value().flatten_all().unwrap().to_vec1().unwrap();
+        assert_close(&enlarged, &images(&into, &store, 0));
     }
 
     #[test]
