@@ -23,13 +23,14 @@ use crate::job::problem::ParamsError;
 use crate::job::resolve::{Facts, Origin};
 use crate::job::run::trial::{Trial, plan};
 use crate::job::state::disk_bytes;
+use crate::job::table::Aug;
 use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::conv2d::set_conv;
 use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{DeviceKind, open, peak_device_bytes};
 use crate::ops::rng::{Rng, Stream};
-use crate::train::config::{Strength, TrainConfig};
+use crate::train::config::TrainConfig;
 use crate::train::draws::Round;
 use crate::train::phases::{Draw, Reals};
 use crate::train::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, Trainer};
@@ -75,11 +76,15 @@ fn config(params: &Params, device: DeviceKind) -> Result<TrainConfig, ParamsErro
         data_resolution: params.resolution.unwrap_or(USUAL_RESOLUTION),
         label_dim: 0,
     };
-    let mut config = params.resolve(&facts)?;
-    if matches!(config.strength, Strength::Adaptive { .. }) {
-        config.strength = Strength::Fixed { p: USUAL_P };
+    params.resolve(&facts)
+}
+
+/// `params` with a strength of augmentation that lasts: aug ada begins without any.
+fn at_usual_strength(params: Params) -> Params {
+    if params.aug != Aug::Ada {
+        return params;
     }
-    Ok(config)
+    Params { aug: Aug::Fixed, p: Some(USUAL_P), target: None, ada_kimg: None, ..params }
 }
 
 /// Wall and CPU seconds of some images.
@@ -93,7 +98,7 @@ struct Measured {
 }
 
 pub(super) fn run(args: &EstimateArgs, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
-    let params = args.params.params()?;
+    let params = at_usual_strength(args.params.params()?);
     if let Some(path) = &args.data {
         return try_out(path, &params, args.json, (stop, started));
     }

@@ -94,6 +94,8 @@ pub struct Run {
     grid_time: Duration,
     /// Steps that were made before this run.
     num_steps_before: u64,
+    /// When the first step ended, until the plan is said.
+    first_step_at: Option<Instant>,
     ended: Option<Ended>,
 }
 
@@ -145,6 +147,7 @@ impl Run {
             grid_nimg,
             grid_time: Duration::ZERO,
             num_steps_before: 0,
+            first_step_at: None,
             ended: None,
         })
     }
@@ -177,9 +180,7 @@ impl Run {
             }
         };
         self.last_stats = stats;
-        if self.is_first_step() {
-            self.announce_plan(&stats);
-        }
+        self.announce_plan(&stats);
         self.since_entry.add(&stats);
         self.reporter.add(&stats);
         self.watch(&stats)?;

@@ -15,6 +15,10 @@ use crate::train::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, StepStats};
 
 /// A step that takes longer than this tells enough by itself.
 const LONG_STEP: Duration = Duration::from_secs(20);
+/// A trial of short steps goes on for so long ..
+const TRIAL: Duration = Duration::from_secs(10);
+/// .. or for so many cycles.
+const TRIAL_CYCLES: u64 = 8;
 
 /// What a trial found.
 #[derive(Clone, Copy, Debug)]
@@ -30,25 +34,22 @@ pub struct Trial {
 impl Run {
     /// Makes the first steps of a run that is not to go on, whose files are thrown away.
     ///
-    /// A whole cycle after the first step, unless steps are long; then the first one, which has all
+    /// Whole cycles after the first step, unless steps are long; then the first one, which has all
     /// four phases. Comparison and grid are added as often as they come.
     ///
     /// # Errors
     /// As [`Run::advance`].
     pub fn trial(mut self) -> Result<Option<Trial>> {
         let start = Instant::now();
-        let Some(stats) = self.first_step()? else { return Ok(None) };
-        let mut seconds = seconds_per_image(self.ranks.lead().config(), &stats);
-        if start.elapsed() < LONG_STEP {
-            let start = Instant::now();
-            for _ in 0..D_REG_INTERVAL {
-                if self.advance()?.is_none() {
-                    return Ok(None);
-                }
-            }
-            let num_images = D_REG_INTERVAL * self.ranks.lead().config().batch as u64;
-            seconds = start.elapsed().as_secs_f64() / num_images as f64;
+        if self.advance()?.is_none() {
+            return Ok(None);
         }
+        let seconds = if start.elapsed() < LONG_STEP {
+            let Some(seconds) = self.time_cycles()? else { return Ok(None) };
+            seconds
+        } else {
+            seconds_per_image(self.ranks.lead().config(), &self.last_stats)
+        };
         let start = Instant::now();
         self.judge(&Cancel { flag: None, deadline: None })?;
         let at_counts = start.elapsed() + self.grid_time;
@@ -60,17 +61,48 @@ impl Run {
         }))
     }
 
-    fn first_step(&mut self) -> Result<Option<StepStats>> {
-        Ok(self.advance()?.map(|_| self.last_stats))
+    /// Mean seconds of an image over some cycles, without the steps at whose end more is done.
+    fn time_cycles(&mut self) -> Result<Option<f64>> {
+        let (begin, batch) = (Instant::now(), self.ranks.lead().config().batch as f64);
+        let (mut seconds, mut num_images) = (0.0, 0.0);
+        for _ in 0..TRIAL_CYCLES {
+            for _ in 0..D_REG_INTERVAL {
+                let start = Instant::now();
+                if self.advance()?.is_none() {
+                    return Ok(None);
+                }
+                if !self.is_at_count() {
+                    seconds += start.elapsed().as_secs_f64();
+                    num_images += batch;
+                }
+            }
+            if begin.elapsed() > TRIAL {
+                break;
+            }
+        }
+        Ok(Some(seconds / num_images))
     }
 
-    /// After the first step: what the time allows.
-    pub(super) fn announce_plan(&self, stats: &StepStats) {
+    /// Says once what the time allows: after a cycle, since a first step also makes memory and
+    /// kernels ready, or after a first step that takes long.
+    pub(super) fn announce_plan(&mut self, stats: &StepStats) {
         let config = self.ranks.lead().config();
-        let sec_per_kimg = 1000.0 * seconds_per_image(config, stats);
-        let left = self.deadline().map(|deadline| deadline - Instant::now());
+        let seconds = match self.ranks.lead().num_steps() - self.num_steps_before {
+            1 if stats.seconds.iter().sum::<f64>() < LONG_STEP.as_secs_f64() => {
+                self.first_step_at = Some(Instant::now());
+                return;
+            }
+            1 => seconds_per_image(config, stats),
+            num_steps if num_steps > D_REG_INTERVAL => {
+                let Some(first) = self.first_step_at.take() else { return };
+                first.elapsed().as_secs_f64() / (D_REG_INTERVAL as usize * config.batch) as f64
+            }
+            _ => return,
+        };
+        let left =
+            self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let done_kimg = self.cur_nimg() as f64 / 1000.0;
-        info!("plan: {}", plan(sec_per_kimg, (done_kimg, config.total_kimg), left));
+        info!("plan: {}", plan(1000.0 * seconds, (done_kimg, config.total_kimg), left));
     }
 }
 
