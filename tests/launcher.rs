@@ -145,7 +145,8 @@ fn what_the_program_is_given_and_refused() {
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let mut sorted = variables.clone();
     sorted.sort_unstable();
-    assert_eq!(sorted, ["CUDA_CACHE_DISABLE=1", "DIDS=[\"17ab\"]", path]);
+    let libraries = "LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64";
+    assert_eq!(sorted, ["CUDA_CACHE_DISABLE=1", "DIDS=[\"17ab\"]", libraries, path]);
     assert!(log.contains("WARN the variable NVIDIA_VISIBLE_DEVICES is left out"), "{log}");
     assert!(log.contains("limits: core 0, size 16, files "), "{log}");
     let (denied, not_permitted) = ("Permission denied", "Operation not permitted");
