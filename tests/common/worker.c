@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 extern char **environ;
-static char root[4096];
+static char root[4096] = "/data";
 
 static const char *at(const char *name) {
   static char path[8192];
