@@ -1,4 +1,4 @@
-# Two images of one program. `cuda`, the default, uses the GPU that it is given and computes on the
+# Two images of one program and its launcher. `cuda`, the default, uses the GPU that it is given and computes on the
 # processor where there is none; `--target cpu` is small and leaves all of CUDA out.
 #
 # The bases are arguments, `name:tag` or `name:tag@sha256:digest`; README.md says how a release pins
@@ -25,9 +25,12 @@ RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && rm -r src
 COPY README.md algorithm.json build.rs ./
 COPY src src
-# The empty crate's files are newer than the copied ones.
+# The empty crate's files are newer than the copied ones. The launcher, process 1 of a job, has no
+# dynamic loader that the environment could tell what to load: only its last step is another, so
+# nothing is compiled twice.
 RUN touch src/main.rs src/lib.rs \
-    && cargo auditable build --release --locked --bin stylegan2-c2d
+    && cargo auditable build --release --locked --bin stylegan2-c2d \
+    && cargo auditable rustc --release --locked --bin stylegan2-c2d-job -- -C target-feature=+crt-static
 
 FROM ${CUDA_BUILD_BASE} AS build-cuda
 COPY --from=rust /usr/local/rustup /usr/local/rustup
@@ -52,7 +55,8 @@ RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
 COPY README.md algorithm.json build.rs ./
 COPY src src
 RUN touch src/main.rs src/lib.rs \
-    && cargo auditable build --release --locked --features cuda --bin stylegan2-c2d
+    && cargo auditable build --release --locked --features cuda --bin stylegan2-c2d \
+    && cargo auditable rustc --release --locked --features cuda --bin stylegan2-c2d-job -- -C target-feature=+crt-static
 
 # What the program opens on a GPU, and nothing else of the toolkit: cuBLAS, cuRAND, and cuDNN
 # without the part for recurrent networks and attention (libcudnn_adv). NVRTC is there for cuDNN,
@@ -75,9 +79,9 @@ LABEL org.opencontainers.image.title="stylegan2-c2d" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"
 COPY --chmod=0644 LICENSE /usr/share/doc/stylegan2-c2d/LICENSE
-COPY --from=build-cpu --chmod=0755 /build/target/release/stylegan2-c2d /usr/local/bin/stylegan2-c2d
+COPY --from=build-cpu --chmod=0755 /build/target/release/stylegan2-c2d /build/target/release/stylegan2-c2d-job /usr/local/bin/
 WORKDIR /
-ENTRYPOINT ["/usr/local/bin/stylegan2-c2d"]
+ENTRYPOINT ["/usr/local/bin/stylegan2-c2d-job"]
 
 FROM ${CUDA_RUN_BASE} AS cuda
 ARG REVISION=unknown
@@ -97,6 +101,6 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
 COPY --from=cuda-libraries /libraries/ /usr/local/lib/
 RUN ldconfig
 COPY --chmod=0644 LICENSE /usr/share/doc/stylegan2-c2d/LICENSE
-COPY --from=build-cuda --chmod=0755 /build/target/release/stylegan2-c2d /usr/local/bin/stylegan2-c2d
+COPY --from=build-cuda --chmod=0755 /build/target/release/stylegan2-c2d /build/target/release/stylegan2-c2d-job /usr/local/bin/
 WORKDIR /
-ENTRYPOINT ["/usr/local/bin/stylegan2-c2d"]
+ENTRYPOINT ["/usr/local/bin/stylegan2-c2d-job"]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use stylegan2_c2d::cli::{Cli, error_lines, exit_code};
-use stylegan2_c2d::job::{log, signals};
+use stylegan2_c2d::job::{log, sandbox, signals};
 use stylegan2_c2d::ops::raise_allocator_thresholds;
 
 /// More threads than this only wait for each other.
@@ -15,6 +15,7 @@ const MAX_THREADS: usize = 64;
 fn main() -> ExitCode {
     let started = Instant::now();
     let cli = Cli::parse();
+    sandbox::close(cli.launch());
     set_variables(cli.threads());
     raise_allocator_thresholds();
     log::install(cli.log_stream());

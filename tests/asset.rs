@@ -30,8 +30,8 @@ const FLAGS: [&str; 10] = [
     "--file-url",
     URL,
 ];
-/// `printf '%s%s' /usr/local/bin/stylegan2-c2d $DIGEST | sha256sum`
-const CONTAINER_CHECKSUM: &str = "15ed0f65b1f0a502ecc60a8e2b999c1b06fbccee89c511f128c8a7fda923c2cc";
+/// `printf '%s%s' /usr/local/bin/stylegan2-c2d-job $DIGEST | sha256sum`
+const CONTAINER_CHECKSUM: &str = "3b9c046db2c7a5b1b0c701fd4b431de1d8e27b0605e791e4792be0537b04937e";
 
 fn asset(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_stylegan2-c2d"))
@@ -269,7 +269,7 @@ fn the_checksums_are_those_of_sha256sum() {
         ];
         assert!(ends.iter().all(|line| log.lines().any(|logged| logged == line)), "{log}");
     }
-    let entrypoint = "/usr/local/bin/stylegan2-c2d";
+    let entrypoint = "/usr/local/bin/stylegan2-c2d-job";
     assert_eq!(container_section_checksum(entrypoint, DIGEST), CONTAINER_CHECKSUM);
 }
 

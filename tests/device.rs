@@ -74,19 +74,20 @@ fn assert_on_cpu(device: &str, driver: Option<&Path>, why: &str) {
     let (tree, output) = job(device, driver);
     let log = log_of(&output);
     assert!(output.status.success(), "{log}");
-    let first = log.lines().next().unwrap();
+    let line = log.lines().nth(1).unwrap(); // after that about the sandbox
     let version = env!("CARGO_PKG_VERSION");
-    assert!(first.starts_with(&format!("stylegan2-c2d {version} | {why}: CPU, ")), "{first}");
-    assert!(first.contains(" threads, memory "), "{first}");
+    assert!(line.starts_with(&format!("stylegan2-c2d {version} | {why}: CPU, ")), "{line}");
+    assert!(line.contains(" threads, memory "), "{line}");
     assert!(log.contains("done: 0.0"), "{log}");
     assert_promised_names_only(&tree);
 }
 
-/// Asserts that a job ends before it has read anything, with one line and this code.
+/// Asserts that a job ends before it has read anything, with one line of its own and this code.
 fn assert_refused(device: &str, driver: Option<&Path>, (code, line): (i32, &str)) {
     let (tree, output) = job(device, driver);
     let log = log_of(&output);
-    assert_eq!(log, format!("ERROR device: {line}\n"));
+    let sandbox = "sandbox: none (started without the launcher)";
+    assert_eq!(log, format!("{sandbox}\nERROR device: {line}\n"));
     assert_eq!(output.status.code(), Some(code));
     assert!(tree.outputs().is_empty());
 }

@@ -138,7 +138,7 @@ fn algorithm_json_keeps_the_schema() {
     is_within("/metadata/algorithm/container/image", 1, 512);
     is_within("/metadata/algorithm/container/tag", 1, 512);
     let entrypoint = text(&algorithm, "/metadata/algorithm/container/entrypoint");
-    assert_eq!(entrypoint, "/usr/local/bin/stylegan2-c2d"); // the Dockerfile's
+    assert_eq!(entrypoint, "/usr/local/bin/stylegan2-c2d-job"); // the Dockerfile's
     let checksum = text(&algorithm, "/metadata/algorithm/container/checksum");
     let digest = checksum.strip_prefix("sha256:").unwrap();
     assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));

@@ -26,9 +26,11 @@ use crate::data::DataError;
 use crate::job::asset::AssetError;
 use crate::job::fault;
 use crate::job::inputs::InputsError;
+use crate::job::launched;
 use crate::job::log::Stream;
 use crate::job::ocean;
 use crate::job::problem::ParamsError;
+use crate::job::sandbox::Launch;
 use crate::job::signals::SecondInterrupt;
 use crate::job::state::StateError;
 use crate::ops::device::{DeviceChoice, DeviceError};
@@ -38,8 +40,11 @@ use crate::ops::device::{DeviceChoice, DeviceError};
 #[command(version, about, subcommand_negates_reqs = true)]
 pub struct Cli {
     /// Root of the job's folders, in place of /data.
-    #[arg(long, value_name = "DIR", default_value = "/data")]
+    #[arg(long, value_name = "DIR", default_value = launched::ROOT)]
     root: PathBuf,
+    /// Said by the launcher of the image, and by nobody else.
+    #[arg(long = launched::NAME, hide = true)]
+    launched: bool,
     /// Threads [default: the cores that the machine or container allows].
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
@@ -72,6 +77,7 @@ impl Cli {
     /// Where the log goes: a job's to stdout; at home stdout is for results.
     pub fn log_stream(&self) -> Stream {
         match self.command {
+            _ if self.launched => Stream::Launcher,
             None | Some(Command::Check(_)) => Stream::Stdout,
             Some(_) => Stream::Stderr,
         }
@@ -80,6 +86,11 @@ impl Cli {
     /// What a second Ctrl-C does.
     pub fn second_interrupt(&self) -> SecondInterrupt {
         if self.command.is_some() { SecondInterrupt::Ends } else { SecondInterrupt::Ignored }
+    }
+
+    /// Who started the job.
+    pub fn launch(&self) -> Launch {
+        if self.launched { Launch::ByLauncher } else { Launch::Direct }
     }
 
     /// Threads to use, where somebody said so.
@@ -93,7 +104,7 @@ impl Cli {
     /// Fails as the command does; [`exit_code`] tells whose fault it is.
     pub fn run(self, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
         match self.command {
-            None => ocean::run(&self.root, stop, started),
+            None => ocean::run(&self.root, self.launch(), stop, started),
             Some(Command::Train(args)) => train::run(&args, stop, started),
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),

@@ -17,10 +17,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::launched::MAX_LINE;
 use crate::ops::guard::is_guarded;
-
-/// Most characters of a line.
-pub const MAX_LINE: usize = 300;
 
 /// Where the lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +27,9 @@ pub enum Stream {
     Stdout,
     /// That of commands at home, whose stdout may be data.
     Stderr,
+    /// A launched job's: a pipe to the launcher in place of stdin, since libraries may write on the
+    /// other two, and what they write does not become public.
+    Launcher,
 }
 
 /// Installs the log for the whole process; a second call changes nothing.
@@ -102,6 +103,7 @@ fn open(stream: Stream) -> Option<File> {
     let fd = match stream {
         Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
         Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+        Stream::Launcher => io::stdin().as_fd().try_clone_to_owned(),
     };
     fd.ok().map(File::from)
 }

@@ -15,13 +15,15 @@ use super::prepare::{Start, announce, prepare, read};
 use super::problem::{ParamsError, Problem};
 use super::resume;
 use super::run::{Ended, Run};
+use super::sandbox::{self, Launch};
 use super::table::StateKind;
 
 /// Runs the job on `root`, `/data` in the container.
 ///
 /// # Errors
 /// Fails if parameters or data are refused, if outputs cannot be written, or by a fault of ours.
-pub fn run(root: &Path, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
+pub fn run(root: &Path, launch: Launch, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
+    sandbox::report(root, launch);
     let params = Params::from_json(inputs::parameters(root)?.as_deref())?;
     if params.state == StateKind::Plain {
         return Err(ParamsError::Refused(vec![Problem::PlainState]).into());

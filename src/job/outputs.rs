@@ -1,9 +1,10 @@
 //! The folder of outputs: the only files of a run, and the only module that writes them.
 //!
 //! The names are a closed list ([`OutputName`]), flat and without anything of the inputs. A file
-//! is written under a temporary name, beside the folder where that is the same volume and
-//! otherwise hidden in it, and renamed: at every instant what has a promised name is whole. A
-//! file of an earlier run is replaced by the same rename; files of other names are left alone.
+//! is written under a temporary name, beside the folder (in one that the launcher has made, or in
+//! the root) where that is the same volume and otherwise hidden in it, and renamed: at every
+//! instant what has a promised name is whole. A file of an earlier run is replaced by the same
+//! rename; files of other names are left alone.
 //!
 //! Messages name no path: job logs are public.
 //!
@@ -14,6 +15,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+
+use super::launched;
 
 /// Most numbered grids of a run that are kept.
 pub const MAX_GRIDS: usize = 12;
@@ -61,14 +64,16 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Opens `outputs` below the root of a job, with temporary files in the root if possible.
+    /// Opens `outputs` below the root of a job, with temporary files beside it if possible.
     ///
     /// # Errors
     /// Fails if the folder cannot be made or written to.
     pub fn open(root: &Path) -> Result<Self> {
         let folder = root.join("outputs");
         fs::create_dir_all(&folder).map_err(|error| explained(&error))?;
-        let staging = if can_rename(root, &folder) { root.to_owned() } else { folder.clone() };
+        let beside = [root.join(launched::STAGING), root.to_owned()];
+        let staging = beside.into_iter().find(|place| can_rename(place, &folder));
+        let staging = staging.unwrap_or_else(|| folder.clone());
         Self::new(folder, staging)
     }
 

@@ -1,13 +1,14 @@
 //! A request to stop: SIGTERM from the node, SIGINT from a keyboard.
 //!
 //! As process 1 of a container a program without a handler never receives SIGTERM, so one is
-//! installed everywhere. SIGPIPE needs nothing: Rust ignores it, and the log ignores the error.
+//! installed everywhere. SIGPIPE needs nothing: Rust ignores it, and the log ignores the error. A
+//! file that reaches the launcher's limit is an error of the write, and no end without a word.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 /// Exit code of a program that a second SIGINT ended, as a shell counts it.
@@ -36,6 +37,7 @@ pub fn install(second_interrupt: SecondInterrupt) -> io::Result<Arc<AtomicBool>>
     }
     flag::register(SIGINT, Arc::clone(&stop))?;
     flag::register(SIGTERM, Arc::clone(&stop))?;
+    flag::register(SIGXFSZ, Arc::default())?; // with a handler the write fails instead
     Ok(stop)
 }
 
@@ -78,6 +80,8 @@ mod tests {
         assert!(!stop.load(Ordering::Relaxed));
         raise(SIGTERM).unwrap();
         assert!(stop.swap(false, Ordering::Relaxed));
+        raise(SIGXFSZ).unwrap();
+        assert!(!stop.load(Ordering::Relaxed));
         raise(SIGINT).unwrap();
         assert!(stop.load(Ordering::Relaxed));
         raise(SIGINT).unwrap();

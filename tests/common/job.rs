@@ -86,12 +86,30 @@ impl Tree {
         // That user may not reach the folder that the tests were built in.
         let program = self.path("program");
         fs::copy(env!("CARGO_BIN_EXE_stylegan2-c2d"), &program).unwrap();
-        let mut command = isolated(&program);
+        self.as_node_user(&program)
+    }
+
+    fn as_node_user(&self, program: &Path) -> Command {
+        let mut command = isolated(program);
         command.arg("--root").arg(self.root.path());
         if is_root() {
             command.uid(1000).gid(1000);
         }
         command
+    }
+
+    /// As [`Tree::job_as_node_user`], by the launcher as the image has it.
+    pub(crate) fn launched_as_node_user(&self) -> Command {
+        let folder = self.path("bin");
+        fs::create_dir(&folder).unwrap();
+        let programs =
+            [env!("CARGO_BIN_EXE_stylegan2-c2d"), env!("CARGO_BIN_EXE_stylegan2-c2d-job")];
+        let copies = programs.map(|program| {
+            let copy = folder.join(Path::new(program).file_name().unwrap());
+            fs::copy(program, &copy).unwrap();
+            copy
+        });
+        self.as_node_user(&copies[1])
     }
 
     /// Names of the files in `outputs`, sorted.
