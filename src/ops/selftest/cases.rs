@@ -38,7 +38,8 @@ fn case(
     args: Vec<Tensor>,
     op: impl Fn(&[Traced]) -> Result<Traced> + Sync + 'static,
 ) -> Case {
-    Case { name, part, num_narrow: args.len(), args, op: Box::new(op) }
+    let op = Box::new(op);
+    Case { name, part, num_narrow: args.len(), args, narrow_gain: 1.0 / 64.0, op }
 }
 
 /// As [`case`], for a layer whose weights and styles are never of 16 bits.
@@ -85,8 +86,11 @@ fn filters(draws: &mut Draws) -> Result<Vec<Case>> {
         Axis { up: 3, down: 2, pad: [2, -3] },
         Axis { up: 2, down: 3, pad: [-2, 4] },
     );
-    let of =
-        |name, args, op: Upfirdn2d| case(Part::Kernels, name, args, move |a| upfirdn2d(&a[0], &op));
+    // Each derivative is smaller than the last, by the filter's gain.
+    let of = |name, args, op: Upfirdn2d| Case {
+        narrow_gain: 1.0 / 8.0,
+        ..case(Part::Kernels, name, args, move |a| upfirdn2d(&a[0], &op))
+    };
     Ok(vec![
         of("upfirdn2d, twice the size", doubled, Upfirdn2d::double(&smooth)),
         of("upfirdn2d, half the size", halved, Upfirdn2d::halve(&smooth)),
