@@ -18,23 +18,28 @@ use pictures::{png, zip};
 /// What the folders are called.
 const NAMES: [&str; 2] = ["Planted Oaks", "planted-größe"];
 
+/// Few pictures are enough.
+const POLICY: &str = r#"{"version": 1, "min_images": 20}"#;
+
 /// `inputs` with one folder per class, in an archive, as a job's root.
 fn folders(names: [&str; 2]) -> TempDir {
-    let paths: Vec<String> = (0..16).map(|i| format!("set/{}/{i}.png", names[i / 8])).collect();
-    let entries: Vec<_> =
+    let paths: Vec<String> = (0..40).map(|i| format!("set/{}/{i}.png", names[i / 20])).collect();
+    let mut entries: Vec<_> =
         paths.iter().zip(0..).map(|(path, i)| (path.as_str(), png(i, 8))).collect();
+    entries.push(("c2d-policy.json", POLICY.into()));
     root_of(&zip(&entries))
 }
 
 /// `inputs` with a `dataset.json` in an archive, where class 1 has the first pictures.
 fn labelled(more: &str) -> TempDir {
-    let paths: Vec<String> = (0..16).map(|i| format!("planted{i}.png")).collect();
+    let paths: Vec<String> = (0..40).map(|i| format!("planted{i}.png")).collect();
     let labels: Vec<String> =
-        (0..16).map(|i| format!(r#"["{}", {}]"#, paths[i], u32::from(i < 8))).collect();
+        (0..40).map(|i| format!(r#"["{}", {}]"#, paths[i], u32::from(i < 20))).collect();
     let json = format!(r#"{{"labels": [{}]{more}}}"#, labels.join(", "));
     let mut entries: Vec<_> =
         paths.iter().zip(0..).map(|(path, i)| (path.as_str(), png(i, 8))).collect();
     entries.push(("dataset.json", json.into_bytes()));
+    entries.push(("c2d-policy.json", POLICY.into()));
     root_of(&zip(&entries))
 }
 

@@ -57,7 +57,7 @@ fn driver(init: i32, version: i32, num_devices: i32) -> TempDir {
 
 /// A job of one step with `device`, on a machine with this driver.
 fn job(device: &str, driver: Option<&Path>) -> (Tree, Output) {
-    let tree = Tree::copy(CURRENT, false);
+    let tree = Tree::copy(CURRENT, true);
     tree.set_params(&format!(
         r#"{{"resolution": 8, "cfg": "tiny", "kimg": 0.008, "device": "{device}"}}"#
     ));

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::train::must_exist;
-use crate::data::{limits, load, scan};
+use crate::data::{Dataset, Scan, limits, load, scan};
+use crate::job::consent::policies;
 use crate::job::flags::ParamFlags;
 use crate::job::memory::training_bytes;
+use crate::job::policy::{Limits, Policy, PolicyError};
 use crate::job::prepare::asset_at;
 use crate::job::resolve::Facts;
 use crate::ops::device::{DeviceKind, expected_kind};
@@ -38,6 +40,7 @@ pub(super) fn run(args: &CheckArgs, stop: &AtomicBool) -> Result<()> {
         info!("{line}");
     }
     info!("median short side: {}", dataset.report().median_short_side);
+    say_limits(&scanned, &dataset)?;
     let config = params.resolve(&Facts::of(&dataset, device))?;
     let gb = |bytes: u64| bytes as f64 / 1e9;
     let available = limit.map_or("unknown".to_owned(), |bytes| format!("{:.1} GB", gb(bytes)));
@@ -51,5 +54,32 @@ pub(super) fn run(args: &CheckArgs, stop: &AtomicBool) -> Result<()> {
         gb(dataset.num_bytes()),
         gb(bytes),
     );
+    Ok(())
+}
+
+/// What a job would be held to if this were its data set: by the c2d-policy.json in it, or by what
+/// holds without one.
+fn say_limits(scanned: &Scan, dataset: &Dataset) -> Result<(), PolicyError> {
+    let policies = policies(scanned, Policy::LOOSEST)?;
+    let assets: Vec<_> = dataset.report().assets.iter().zip(policies).collect();
+    let limits = Limits::of(&assets);
+    let policy = limits.map_or_else(|_| assets[0].1, |limits| limits.policy);
+    let allowed = |allowed: bool| if allowed { "allowed" } else { "not allowed" };
+    let kimg = limits.ok().and_then(|limits| limits.max_kimg);
+    info!("in a job: at least {} pictures, and of each class", policy.min_images);
+    info!(
+        "in a job: at most {} kimg",
+        kimg.map_or("any number of".to_owned(), |kimg| kimg.to_string())
+    );
+    info!(
+        "in a job: class names {}, sealed state {}, other assets beside this one {}, weights {}",
+        allowed(policy.class_names),
+        allowed(policy.sealed_state),
+        allowed(policy.mixing),
+        allowed(!policy.samples_only),
+    );
+    if let Err(refusal) = limits {
+        warn!("a job would be refused: {refusal}");
+    }
     Ok(())
 }

@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::train::must_exist;
 use super::{UsageError, count, profile};
+use crate::data::KeepNames;
 use crate::job::flags::ParamFlags;
 use crate::job::memory::peak_and_current_bytes;
 use crate::job::outputs::Outputs;
@@ -126,7 +127,7 @@ fn try_out(
     let total_kimg = params.kimg;
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let outputs = Outputs::open_folder(folder.path())?;
-    let start = Start { params, device, stop, started, source: None, class_names: false };
+    let start = Start { params, device, stop, started, source: None, class_names: KeepNames::No };
     let dataset = read(&[asset_at(path)], &start)?;
     let Some(trial) = prepare(dataset, outputs, start)?.trial()? else {
         info!("stopped before the measurement was done");

@@ -29,6 +29,7 @@ use crate::job::inputs::InputsError;
 use crate::job::launched;
 use crate::job::log::Stream;
 use crate::job::ocean;
+use crate::job::policy::{Policy, PolicyError};
 use crate::job::problem::ParamsError;
 use crate::job::sandbox::Launch;
 use crate::job::signals::SecondInterrupt;
@@ -42,12 +43,15 @@ pub struct Cli {
     /// Root of the job's folders, in place of /data.
     #[arg(long, value_name = "DIR", default_value = launched::ROOT)]
     root: PathBuf,
-    /// Said by the launcher of the image, and by nobody else.
-    #[arg(long = launched::NAME, hide = true)]
-    launched: bool,
+    /// Limits of the job for every data set, in the form of c2d-policy.json; they only tighten.
+    #[arg(long, value_name = "JSON", value_parser = Policy::of_publisher, default_value = r#"{"version": 1}"#)]
+    policy: Policy,
     /// Threads [default: the cores that the machine or container allows].
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
+    /// Said by the launcher of the image, and by nobody else.
+    #[arg(long = launched::NAME, hide = true)]
+    launched: bool,
     /// What to do at home.
     #[command(subcommand)]
     command: Option<Command>,
@@ -104,7 +108,7 @@ impl Cli {
     /// Fails as the command does; [`exit_code`] tells whose fault it is.
     pub fn run(self, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
         match self.command {
-            None => ocean::run(&self.root, self.launch(), stop, started),
+            None => ocean::run(&self.root, self.policy, self.launch(), (stop, started)),
             Some(Command::Train(args)) => train::run(&args, stop, started),
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
@@ -144,6 +148,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<InputsError>()
             || cause.is::<AssetError>()
             || cause.is::<DataError>()
+            || cause.is::<PolicyError>()
             || cause.is::<UsageError>()
             || cause.downcast_ref().is_some_and(StateError::is_refusal)
     });

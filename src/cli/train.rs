@@ -10,6 +10,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::UsageError;
+use crate::data::KeepNames;
 use crate::job::flags::ParamFlags;
 use crate::job::ocean::finish;
 use crate::job::outputs::Outputs;
@@ -43,7 +44,7 @@ pub(super) fn run(args: &TrainArgs, stop: Arc<AtomicBool>, started: Instant) -> 
     let device = announce(&params)?;
     let outputs = Outputs::open_folder(&args.out)?;
     must_not_hold(&args.data, &args.out)?;
-    let class_names = args.class_names;
+    let class_names = if args.class_names { KeepNames::Yes } else { KeepNames::No };
     let start = Start { params, device, stop, started, source, class_names };
     let dataset = read(&[asset_at(&args.data)], &start)?;
     follow(prepare(dataset, outputs, start)?)?;

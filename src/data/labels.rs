@@ -55,6 +55,12 @@ impl Labels {
         }
     }
 
+    /// Class of a picture, unless labels are no classes.
+    pub(super) fn class(&self, idx: usize) -> Option<usize> {
+        let Self::Classes { classes, .. } = self else { return None };
+        Some(classes[idx] as usize)
+    }
+
     /// Pictures per class; empty unless labels are classes.
     pub(super) fn class_counts(&self) -> Vec<usize> {
         let Self::Classes { dim, classes, .. } = self else { return Vec::new() };

@@ -14,9 +14,9 @@ use rayon::iter::{ParallelBridge, ParallelIterator};
 
 use super::dataset::image_bytes;
 use super::image::{Facts, decode};
-use super::report::{SkipReason, thousands};
+use super::report::{Report, SkipReason, thousands};
 use super::resize::square;
-use super::scan::{Counted, Hash, Scan, no_images, report};
+use super::scan::{Counted, Hash, Member, Scan, asset_counts, no_images, report};
 use super::walk::{Content, Tally, walk};
 use super::{Asset, DataError, Dataset, LoadOptions};
 
@@ -60,7 +60,21 @@ pub fn load(
         tally: Tally { skipped, num_archives: scan.report().num_archives },
     };
     let report = report(&facts, scan.resolution(), options.crop, &labels, counted);
+    let ranks = rank_of_kept(&keep);
+    let members: Vec<Member> =
+        scan.members.iter().filter_map(|&(idx, asset)| Some((ranks[idx]?, asset))).collect();
+    let report = Report { assets: asset_counts(&members, assets.len(), &labels), ..report };
     Ok(Dataset::new(images, labels, report, files).named(scan.class_names.clone()))
+}
+
+/// Where each of the pictures that are kept is among them.
+fn rank_of_kept(keep: &[bool]) -> Vec<Option<usize>> {
+    let mut num_kept = 0;
+    let rank = |keep: &bool| {
+        num_kept += usize::from(*keep);
+        keep.then(|| num_kept - 1)
+    };
+    keep.iter().map(rank).collect()
 }
 
 /// A picture on its way to a decoder, and the place its pixels go to.

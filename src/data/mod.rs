@@ -37,7 +37,7 @@ pub use batches::{Batches, Mirror};
 pub use class_names::ClassNames;
 pub use dataset::{Dataset, Fingerprints};
 pub use load::load;
-pub use report::{Report, SkipReason, Skipped};
+pub use report::{AssetCounts, Report, SkipReason, Skipped};
 pub use scan::{Scan, scan};
 
 /// Smallest and largest side of the pictures of a set.
@@ -91,6 +91,18 @@ pub enum Cond {
     Assets,
 }
 
+/// What becomes of the names that classes have in the input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepNames {
+    /// They are forgotten.
+    #[default]
+    No,
+    /// They are kept with the set where there are fit ones.
+    IfThere,
+    /// They are kept, and must be there.
+    Yes,
+}
+
 /// What is made of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
@@ -107,8 +119,8 @@ pub struct LoadOptions {
     pub background: [u8; 3],
     /// Where labels come from.
     pub cond: Cond,
-    /// Whether names of classes are kept with the set, and must be there; else they are forgotten.
-    pub class_names: bool,
+    /// What becomes of names of classes.
+    pub class_names: KeepNames,
     /// Bytes this process may use, of which the set may take half; absent: no limit.
     pub memory_limit: Option<u64>,
 }
@@ -122,7 +134,7 @@ impl Default for LoadOptions {
             resize: Resize::default(),
             background: [255; 3],
             cond: Cond::default(),
-            class_names: false,
+            class_names: KeepNames::default(),
             memory_limit: None,
         }
     }
@@ -218,6 +230,8 @@ pub enum DataError {
          ..]; correct them or leave class names out"
     )]
     ClassNames,
+    #[error("c2d-policy.json cannot be read, or is larger than 64 KiB; correct it or take it out")]
+    UnreadablePolicy,
     #[error("expected {expected} values, came {got}; images are [N, 3, R, R], labels [N, dim]")]
     Shape { expected: usize, got: usize },
     #[error("stopped while reading the pictures")]

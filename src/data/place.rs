@@ -1,7 +1,9 @@
 //! Where an entry lies, as far as that matters.
 
-/// The only name with a meaning: the labels of the pictures beside and below it.
+/// One of the two names with a meaning: the labels of the pictures beside and below it.
 const LABELS_NAME: &[u8] = b"dataset.json";
+/// The other one: what the owner of the pictures allows.
+const POLICY_NAME: &[u8] = b"c2d-policy.json";
 
 /// Where an entry was found.
 #[derive(Clone, Debug)]
@@ -42,6 +44,10 @@ impl Place {
 
     pub(super) fn is_labels(&self) -> bool {
         self.parts().last() == Some(LABELS_NAME)
+    }
+
+    pub(super) fn is_policy(&self) -> bool {
+        self.parts().last() == Some(POLICY_NAME)
     }
 }
 

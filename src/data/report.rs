@@ -149,6 +149,17 @@ pub struct Report {
     pub resolution: usize,
     /// Pictures per class, where the labels are classes; else empty.
     pub class_counts: Vec<usize>,
+    /// The same of each asset, in the order of assets; not printed.
+    pub assets: Vec<AssetCounts>,
+}
+
+/// The distinct pictures of one asset, those included that others have as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AssetCounts {
+    /// All of them.
+    pub num_images: usize,
+    /// By class, where the labels are classes; else empty.
+    pub class_counts: Vec<usize>,
 }
 
 impl fmt::Display for Report {

@@ -12,9 +12,9 @@ use super::image::{Facts, inspect};
 use super::labels::{Key, Labels, Occurrence, Sources, key};
 use super::load::Progress;
 use super::place::Place;
-use super::report::{Report, SkipReason, Skipped, thousands};
+use super::report::{AssetCounts, Report, SkipReason, Skipped, thousands};
 use super::walk::{Content, Tally, walk};
-use super::{Asset, Cond, Crop, DataError, LoadOptions, RESOLUTIONS};
+use super::{Asset, Cond, Crop, DataError, KeepNames, LoadOptions, RESOLUTIONS};
 
 /// BLAKE3 of the bytes of a file.
 pub(super) type Hash = [u8; blake3::OUT_LEN];
@@ -25,8 +25,15 @@ pub struct Scan {
     pub(super) images: Vec<(Hash, Facts)>,
     pub(super) labels: Labels,
     pub(super) class_names: Option<ClassNames>,
+    /// Which picture belongs to which asset, sorted; equal bytes may belong to several.
+    pub(super) members: Vec<Member>,
+    policies: Vec<Vec<Vec<u8>>>,
+    has_stray_policy: bool,
     report: Report,
 }
+
+/// Index of a picture, and of an asset that has it.
+pub(super) type Member = (usize, usize);
 
 impl Scan {
     /// Distinct pictures whose headers are sound.
@@ -54,6 +61,22 @@ impl Scan {
         &self.report
     }
 
+    /// For each asset, each `c2d-policy.json` at the root of one of its archives or folders.
+    pub fn policies(&self) -> &[Vec<Vec<u8>>] {
+        &self.policies
+    }
+
+    /// Whether a `c2d-policy.json` lies where none is read.
+    pub fn has_stray_policy(&self) -> bool {
+        self.has_stray_policy
+    }
+
+    /// The same scan of a set whose classes have no names.
+    #[must_use]
+    pub fn without_class_names(self) -> Self {
+        Self { class_names: None, ..self }
+    }
+
     /// Bytes the set takes in memory.
     pub fn dataset_bytes(&self) -> u64 {
         set_bytes(self.num_images(), self.resolution(), &self.labels)
@@ -73,6 +96,7 @@ pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Resul
         decode_budget: options.decode_budget(),
         reads_labels: matches!(options.cond, Cond::Auto | Cond::Labels),
         keeps_names: options.class_names,
+        policies: vec![Vec::new(); assets.len()],
         ..Found::default()
     };
     let tally =
@@ -97,20 +121,29 @@ pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Resul
     };
     let (labels, names) = sources.resolve(options.cond)?;
     let num_classes = labels.class_counts().len();
-    let class_names = match (options.class_names, names) {
-        (false, _) => None,
-        (true, None) => return Err(DataError::NoClassNames),
-        (true, Some(names)) if names.len() != num_classes => return Err(DataError::ClassNames),
-        (true, Some(names)) => Some(ClassNames::of_bytes(&names)?),
+    let named = names.ok_or(DataError::NoClassNames).and_then(|names| match names.len() {
+        count if count == num_classes => ClassNames::of_bytes(&names),
+        _ => Err(DataError::ClassNames),
+    });
+    let class_names = match options.class_names {
+        KeepNames::No => None,
+        KeepNames::IfThere => named.ok(),
+        KeepNames::Yes => Some(named?),
     };
     check_memory(options, facts.len(), resolution, &labels)?;
     let counted = Counted {
         num_duplicates: found.occurrences.len() - facts.len(),
         tally: Tally { skipped: found.skipped, ..tally },
     };
+    let mut members: Vec<Member> =
+        found.occurrences.iter().map(|seen| (seen.image_idx, seen.asset_idx)).collect();
+    members.sort_unstable();
+    members.dedup();
     let report = report(&facts, resolution, options.crop, &labels, counted);
+    let report = Report { assets: asset_counts(&members, assets.len(), &labels), ..report };
     let images = order.iter().map(|&idx| found.images[idx]).collect();
-    Ok(Scan { images, labels, class_names, report })
+    let Found { policies, has_stray_policy, .. } = found;
+    Ok(Scan { images, labels, class_names, members, policies, has_stray_policy, report })
 }
 
 /// All that the walk brings, one entry after another.
@@ -119,7 +152,9 @@ struct Found {
     decode_budget: u64,
     /// A `dataset.json` nobody asked for may be anything.
     reads_labels: bool,
-    keeps_names: bool,
+    keeps_names: KeepNames,
+    policies: Vec<Vec<Vec<u8>>>,
+    has_stray_policy: bool,
     images: Vec<(Hash, Facts)>,
     by_hash: HashMap<Hash, usize>,
     occurrences: Vec<Occurrence>,
@@ -135,11 +170,15 @@ impl Found {
         match content {
             Content::Labels(bytes) if self.reads_labels => {
                 self.labels.add(place, &bytes)?;
-                if self.keeps_names {
-                    self.labels.add_class_names(&bytes)?;
+                match self.keeps_names {
+                    KeepNames::No => {}
+                    KeepNames::IfThere => drop(self.labels.add_class_names(&bytes)),
+                    KeepNames::Yes => self.labels.add_class_names(&bytes)?,
                 }
             }
             Content::Labels(_) => {}
+            Content::Policy(Some(bytes)) => self.policies[place.asset_idx].push(bytes),
+            Content::Policy(None) => self.has_stray_policy = true,
             Content::Picture(format, bytes) => match self.inspect(format, &bytes) {
                 Ok(facts) => self.add_picture(place, *blake3::hash(&bytes).as_bytes(), facts),
                 Err(reason) => self.skipped.add(reason),
@@ -193,6 +232,24 @@ pub(super) fn no_images(skipped: Skipped) -> DataError {
     if skipped.is_html_only() { DataError::HtmlPage } else { DataError::NoImages { skipped } }
 }
 
+/// The pictures of each asset, by class where labels are classes.
+pub(super) fn asset_counts(
+    members: &[Member],
+    num_assets: usize,
+    labels: &Labels,
+) -> Vec<AssetCounts> {
+    let num_classes = labels.class_counts().len();
+    let none = AssetCounts { num_images: 0, class_counts: vec![0; num_classes] };
+    let mut counts = vec![none; num_assets];
+    for &(image_idx, asset_idx) in members {
+        counts[asset_idx].num_images += 1;
+        if let Some(class) = labels.class(image_idx) {
+            counts[asset_idx].class_counts[class] += 1;
+        }
+    }
+    counts
+}
+
 /// Counts that do not follow from the pictures that are left.
 pub(super) struct Counted {
     pub num_duplicates: usize,
@@ -223,6 +280,7 @@ pub(super) fn report(
         median_short_side: median_short_side(facts),
         resolution,
         class_counts: labels.class_counts(),
+        assets: Vec::new(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Finds every picture under the given files and folders, archives opened on the way.
 //!
 //! One pass, one entry in memory at a time, nothing unpacked to disk. What an entry is, its bytes
-//! say. Paths serve three ends only: hidden entries are skipped, `dataset.json` is found, and a
-//! folder may be a class; they are never opened, joined or printed.
+//! say. Paths serve three ends only: hidden entries are skipped, `dataset.json` and `c2d-policy.json`
+//! are found, and a folder may be a class; they are never opened, joined or printed.
 //!
 //! Hostile input is bounded here: entries, depth, bytes per file, and bytes unpacked per file on
 //! disk relative to its size. Links are not followed and special files not opened, except that
@@ -27,13 +27,18 @@ use crate::ops::guard::guard;
 /// Archives around an entry, at most: one, and one inside it.
 const MAX_ARCHIVE_LEVEL: usize = 2;
 
+/// Largest `c2d-policy.json`.
+const MAX_POLICY_BYTES: u64 = 64 << 10;
+
 /// What is handed to the visitor, whole.
 pub(super) enum Content {
     Picture(ImageFormat, Vec<u8>),
     Labels(Vec<u8>),
+    /// `None`: it does not lie at the root of the asset's archive or folder.
+    Policy(Option<Vec<u8>>),
 }
 
-/// Called for each picture and each `dataset.json`; its error ends the walk.
+/// Called for each picture, `dataset.json` and `c2d-policy.json`; its error ends the walk.
 pub(super) type Visit<'a> = dyn FnMut(&Place, Content) -> Result<(), DataError> + 'a;
 
 /// What a walk counted.
@@ -209,7 +214,20 @@ impl Walk<'_, '_> {
                 None => Ok(()),
             };
         }
+        if source.place.is_policy() {
+            return self.policy(source, &mut whole);
+        }
         self.content(source, kind, &mut whole, disk)
+    }
+
+    /// What cannot be read must not pass for what is not there.
+    fn policy(&mut self, source: &Source<'_>, reader: &mut dyn Read) -> Result<(), DataError> {
+        if source.place.parts().count() > 1 || source.level > 1 {
+            return (self.visit)(source.place, Content::Policy(None));
+        }
+        let bytes = self.read_whole(source, reader, MAX_POLICY_BYTES)?;
+        let bytes = bytes.ok_or(DataError::UnreadablePolicy)?;
+        (self.visit)(source.place, Content::Policy(Some(bytes)))
     }
 
     fn content(

@@ -6,6 +6,7 @@
 
 pub mod asset;
 mod begin;
+pub mod consent;
 pub mod fault;
 pub mod flags;
 mod health;
@@ -17,6 +18,7 @@ pub mod memory;
 pub mod ocean;
 pub mod outputs;
 pub mod params;
+pub mod policy;
 pub mod prepare;
 pub mod problem;
 pub mod progress;

@@ -8,21 +8,31 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use tracing::info;
 
+use super::consent::{read_allowed, within};
 use super::inputs;
 use super::outputs::Outputs;
 use super::params::Params;
-use super::prepare::{Start, announce, prepare, read};
+use super::policy::Policy;
+use super::prepare::{Start, announce, prepare};
 use super::problem::{ParamsError, Problem};
 use super::resume;
 use super::run::{Ended, Run};
 use super::sandbox::{self, Launch};
 use super::table::StateKind;
+use crate::data::{KeepNames, limits};
 
 /// Runs the job on `root`, `/data` in the container.
 ///
+/// * `publisher` - limits for every asset, see [`super::policy`].
+///
 /// # Errors
 /// Fails if parameters or data are refused, if outputs cannot be written, or by a fault of ours.
-pub fn run(root: &Path, launch: Launch, stop: Arc<AtomicBool>, started: Instant) -> Result<()> {
+pub fn run(
+    root: &Path,
+    publisher: Policy,
+    launch: Launch,
+    (stop, started): (Arc<AtomicBool>, Instant),
+) -> Result<()> {
     sandbox::report(root, launch);
     let params = Params::from_json(inputs::parameters(root)?.as_deref())?;
     if params.state == StateKind::Plain {
@@ -33,8 +43,14 @@ pub fn run(root: &Path, launch: Launch, stop: Arc<AtomicBool>, started: Instant)
     let dids = std::env::var("DIDS").ok();
     let mut assets = inputs::discover(root, dids.as_deref())?;
     let source = resume::take(&mut assets)?;
-    let start = Start { params, device, stop, started, source, class_names: false };
-    let dataset = read(&assets, &start)?;
+    let options = params.load_options(device.kind, limits::memory_limit());
+    let (dataset, limits) = read_allowed(assets, options, publisher, &stop)?;
+    for line in dataset.report().to_string().lines() {
+        info!("{line}");
+    }
+    let params = within(&limits, params, source.as_ref())?;
+    let outputs = if limits.policy.samples_only { outputs.without_weights() } else { outputs };
+    let start = Start { params, device, stop, started, source, class_names: KeepNames::No };
     let mut run = prepare(dataset, outputs, start)?;
     while run.advance()?.is_some() {}
     finish(run)

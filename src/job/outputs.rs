@@ -40,6 +40,13 @@ pub enum OutputName {
 }
 
 impl OutputName {
+    fn is_weights(self) -> bool {
+        match self {
+            Self::Generator | Self::BestGenerator | Self::State => true,
+            Self::Samples | Self::SamplesAt(_) => false,
+        }
+    }
+
     /// The name in the folder.
     pub fn file_name(self) -> String {
         match self {
@@ -61,6 +68,8 @@ pub struct Outputs {
     /// The numbered grids of this run that are there, by place in the run and images shown.
     grids: Vec<(u64, u64)>,
     num_grids: u64,
+    /// Whether weights may leave.
+    takes_weights: bool,
 }
 
 impl Outputs {
@@ -96,10 +105,17 @@ impl Outputs {
                  files; check its owner, its mode and the space left"
             );
         }
-        Ok(Self { folder, staging, grids: Vec::new(), num_grids: 0 })
+        Ok(Self { folder, staging, grids: Vec::new(), num_grids: 0, takes_weights: true })
     }
 
-    /// Writes `bytes` under `name`, as a whole or not at all; a numbered grid may thin others.
+    /// The same folder for samples only: weights are not written, nor is a state.
+    #[must_use]
+    pub fn without_weights(self) -> Self {
+        Self { takes_weights: false, ..self }
+    }
+
+    /// Writes `bytes` under `name`, as a whole or not at all; a numbered grid may thin others. What
+    /// may not leave is left out.
     ///
     /// # Errors
     /// Fails if the volume is full or refuses the file; what was there before is then intact.
@@ -127,6 +143,9 @@ impl Outputs {
         name: OutputName,
         fill: impl FnOnce(&mut File) -> Result<bool>,
     ) -> Result<bool> {
+        if name.is_weights() && !self.takes_weights {
+            return Ok(false);
+        }
         let target = self.folder.join(name.file_name());
         let is_written = replace(&self.staging.join(temporary_name()), &target, fill)
             .with_context(|| format!("outputs: {} is not written", name.file_name()))?;

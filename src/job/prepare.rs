@@ -19,7 +19,7 @@ use super::problem::ParamsError;
 use super::resolve::{Facts, Origin};
 use super::resume::Source;
 use super::run::{Run, Setup};
-use crate::data::{Asset, Dataset, LoadOptions, Mirror, limits, load, scan};
+use crate::data::{Asset, Dataset, KeepNames, LoadOptions, Mirror, limits, load, scan};
 use crate::model::Precision;
 use crate::ops::collective::{Member, connect};
 use crate::ops::conv2d::set_conv;
@@ -41,8 +41,8 @@ pub struct Start {
     pub started: Instant,
     /// What it starts from, where that is not fresh.
     pub source: Option<Source>,
-    /// Whether names of classes may be in the header of the weights; never in a job.
-    pub class_names: bool,
+    /// Whether names of classes may be in the header of the weights.
+    pub class_names: KeepNames,
 }
 
 /// Opens the device, and says what this machine offers and what follows from it for the parameters.

@@ -4,7 +4,7 @@
 use super::params::Params;
 use super::problem::{ParamsError, Problem};
 use super::table::Aug;
-use crate::data::{Dataset, LoadOptions};
+use crate::data::{Dataset, KeepNames, LoadOptions};
 use crate::model::Precision;
 use crate::ops::device::DeviceKind;
 use crate::train::config::{Augmentations, Strength, TrainConfig};
@@ -92,7 +92,7 @@ impl Params {
             resize: self.resize,
             background: self.background,
             cond: self.cond,
-            class_names: false, // no parameter may ask for them
+            class_names: KeepNames::No, // no parameter may ask for them
             memory_limit,
         }
     }

@@ -19,6 +19,7 @@ pub(crate) fn root_of_job(arguments: &[OsString]) -> Option<PathBuf> {
         match name {
             "--root" if !value.is_empty() => root = value.into(),
             "--threads" if value.to_str()?.parse::<usize>().is_ok() => (),
+            "--policy" => (), // a wrong one is refused by the program
             _ => return None,
         }
     }
@@ -39,6 +40,7 @@ mod tests {
         assert_eq!(root(&[]).as_deref(), Some("/data"));
         assert_eq!(root(&["--root", "/x", "--threads=2"]).as_deref(), Some("/x"));
         assert_eq!(root(&["--threads", "2", "--root=/y"]).as_deref(), Some("/y"));
+        assert_eq!(root(&["--policy", "{}", "--root=/y"]).as_deref(), Some("/y"));
         for other in [
             &["generate"][..],
             &["--help"],

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 pub(crate) const CURRENT: &str = "current-ocean-node";
 
 /// What must never be in a log: names, ids and texts that lie in the trees.
-pub(crate) const PLANTED: [&str; 14] = [
+pub(crate) const PLANTED: [&str; 16] = [
     "paintings",
     "self_portrait",
     "download",
@@ -31,6 +31,8 @@ pub(crate) const PLANTED: [&str; 14] = [
     "__MACOSX",
     "broken.png",
     "EXIF-CANARY",
+    "secret",
+    "studies",
 ];
 
 /// A copy of one of the trees, as the job's `/data`.
@@ -63,6 +65,17 @@ impl Tree {
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.root.path().join(below)
+    }
+
+    /// Puts a folder with `count` pictures into the inputs, an asset with a policy of its own.
+    pub(crate) fn add_asset(&self, name: &str, count: u8, policy: &str) {
+        let folder = self.path("inputs").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        for i in 0..count {
+            let picture = image::RgbImage::from_pixel(16, 16, image::Rgb([i, 99, 255 - i]));
+            picture.save(folder.join(format!("secret{i}.png"))).unwrap();
+        }
+        fs::write(folder.join("c2d-policy.json"), policy).unwrap();
     }
 
     pub(crate) fn set_params(&self, json: &str) {
