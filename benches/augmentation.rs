@@ -7,6 +7,7 @@
 //! configuration and `bgc` at p 0.3.
 
 #![expect(clippy::unwrap_used, reason = "a bench has nobody to report to")]
+#![expect(clippy::print_stdout, reason = "what a bench is for")]
 
 use std::time::Instant;
 

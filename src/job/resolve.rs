@@ -124,6 +124,7 @@ impl Params {
             d_warmup_kimg: is_transfer.then_some(d_warmup_kimg),
             kimg: Some(self.kimg),
             precision: self.precision_on(facts.device),
+            unclamped: self.precision == Some(Precision::F32), // as the published trainer's --fp32
             seed: self.seed,
         };
         let cfg = self.cfg_on(facts.device);

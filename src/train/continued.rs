@@ -20,7 +20,15 @@ const CHANGEABLE: [&str; 9] = [
 ];
 /// Numbers that are the run's, and must be repeated as they are where they are given. Its rounds may
 /// have become smaller than those that it was given, so nobody is asked to repeat these.
-const KEPT: [&str; 5] = ["batch", "batch_gpu", "d.mbstd_group_size", "ema_rampup", "d_warmup_kimg"];
+const KEPT: [&str; 7] = [
+    "batch",
+    "batch_gpu",
+    "d.mbstd_group_size",
+    "d.conv_clamp",
+    "g.conv_clamp",
+    "ema_rampup",
+    "d_warmup_kimg",
+];
 
 /// What a run was trained with differs from what is asked for, where it may not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,6 +129,7 @@ mod tests {
     fn batches_and_the_begin_are_the_run_s() {
         let mut kept = TrainConfig { ema_rampup: None, d_warmup_kimg: 2.0, ..config(8) };
         set_batch_gpu(&mut kept, 2);
+        (kept.g.conv_clamp, kept.d.conv_clamp) = (None, None);
         let asked = TrainConfig { r1_gamma: kept.r1_gamma, ..config(16) };
         assert_eq!(continued(&asked, &kept, &[]), Ok(kept));
     }

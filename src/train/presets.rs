@@ -72,6 +72,8 @@ pub struct Overrides {
     pub kimg: Option<f64>,
     /// The types that the networks' blocks compute in.
     pub precision: Precision,
+    /// Activations are not clamped, which only 16 bits need.
+    pub unclamped: bool,
     /// Seeds weights, latents and order.
     pub seed: u64,
 }
@@ -99,6 +101,7 @@ struct Preset {
 pub fn train_config(cfg: Cfg, res: usize, c_dim: usize, overrides: &Overrides) -> TrainConfig {
     let preset = preset(cfg, res, overrides.num_gpus.max(1));
     let is_cifar = cfg == Cfg::Cifar;
+    let conv_clamp = (!overrides.unclamped).then_some(256.0);
     let g = GeneratorConfig {
         z_dim: preset.latent_dim,
         c_dim,
@@ -108,7 +111,7 @@ pub fn train_config(cfg: Cfg, res: usize, c_dim: usize, overrides: &Overrides) -
         mapping_layers: preset.mapping_layers,
         channel_base: preset.channel_base,
         channel_max: preset.channel_max,
-        conv_clamp: Some(256.0),
+        conv_clamp,
         architecture: Architecture::Skip,
     };
     let d = DiscriminatorConfig {
@@ -117,7 +120,7 @@ pub fn train_config(cfg: Cfg, res: usize, c_dim: usize, overrides: &Overrides) -
         img_channels: 3,
         channel_base: preset.channel_base,
         channel_max: preset.channel_max,
-        conv_clamp: Some(256.0),
+        conv_clamp,
         architecture: if is_cifar { Architecture::Orig } else { Architecture::Resnet },
         mbstd_group_size: Some(overrides.mbstd_group.unwrap_or(preset.mbstd_group_size)),
         mbstd_num_channels: 1,
@@ -256,6 +259,7 @@ mod tests {
             Some("opt_blit") => {
                 Overrides { augmentations: Augmentations::Pipe(AugPipe::Blit), ..usual }
             }
+            Some("opt_fp32") => Overrides { unclamped: true, ..usual },
             Some("opt_batch") => Overrides { batch: Some(16), ..usual },
             Some("opt_gamma") => Overrides { gamma: Some(2.5), ..usual },
             Some("opt_kimg") => Overrides { kimg: Some(1000.0), ..usual },
@@ -348,7 +352,7 @@ mod tests {
                 assert!(equal(&row[field], value), "{key}.{field}: {} != {value}", row[field]);
             }
         }
-        assert_eq!(fixture.len(), 119);
+        assert_eq!(fixture.len(), 120);
     }
 
     #[test]
