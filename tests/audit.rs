@@ -114,6 +114,51 @@ fn copies_are_found_and_new_drawings_are_none() {
     }
 }
 
+/// A disc of one of few sizes and places: a set that is as much like itself as copies are.
+fn disc(seed: u64) -> Vec<u8> {
+    let rng = Rng::new(seed, Stream::Pictures, 2);
+    let [y, x, radius] = [(0, 6.0, 4.0), (1, 6.0, 4.0), (2, 3.0, 3.0)]
+        .map(|(i, least, range)| least + range * rng.uniform(i));
+    let value = |i: usize| {
+        let distance = ((i / 16 % 16) as f64 - y).hypot((i % 16) as f64 - x);
+        (40.0 + 180.0 * (radius - distance + 0.5).clamp(0.0, 1.0)) as u8
+    };
+    (0..3 * 256).map(value).collect()
+}
+
+/// In a set of discs that cannot be told apart, new discs are no reason to withhold, nor to pass.
+#[test]
+fn a_set_that_is_like_itself_is_inconclusive() {
+    let dataset = Dataset::from_raw(16, (0..300).flat_map(disc).collect(), 0, Vec::new()).unwrap();
+    let auditor = Auditor::new(&dataset, 0).unwrap();
+    assert!(!auditor.calibration().is_separable(), "{:?}", auditor.calibration());
+    let discs: Vec<_> = (10_000..10_600).map(disc).collect();
+    let mut audit = auditor.begin();
+    audit.add(&images(16, discs.iter().map(Vec::as_slice))).unwrap();
+    let finding = audit.finding(LIMIT);
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "{finding}");
+    assert!(audit.add(&images(32, std::iter::once(drawing(32, 0).as_slice()))).is_err());
+}
+
+/// Held-out pictures are no copies; against them a copycat's samples are seen as a whole, too.
+#[test]
+fn few_samples_say_nothing_and_near_copies_are_named() {
+    let dataset = drawings(32, 0..150);
+    let mut auditor = Auditor::new(&dataset, 0).unwrap();
+    auditor.hold_out(&drawings(32, 5000..5120)).unwrap();
+    let copy = augmented(dataset.image(7), 32, 1);
+    let new = drawing(32, 9000);
+    let both = images(32, [copy.as_slice(), &new].into_iter());
+    assert_eq!(auditor.near_copies(&both).unwrap(), [true, false]);
+    let mut audit = auditor.begin();
+    audit.add(&both.narrow(0, 1, 1).unwrap()).unwrap();
+    assert_eq!(audit.finding(LIMIT).verdict, Verdict::Inconclusive);
+    let fresh: Vec<_> = (20_000..20_600).map(|seed| drawing(32, seed)).collect();
+    let mut audit = auditor.begin();
+    audit.add(&images(32, fresh.iter().map(Vec::as_slice))).unwrap();
+    assert_eq!(audit.finding(LIMIT).verdict, Verdict::Pass, "{}", audit.finding(LIMIT));
+}
+
 /// A small network that may learn eight pictures of 16 pixels by heart.
 fn overfit(seed: u64, num_steps: usize, dataset: &Dataset) -> Trainer {
     let overrides = Overrides { batch: Some(8), seed, ema_kimg: Some(0.5), ..Overrides::default() };
