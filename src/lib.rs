@@ -4,7 +4,7 @@
 //! Modules stand in one line, and each uses those to its left only:
 //!
 //! ```text
-//! ops -> data -> model -> augment -> train -> sample -> metrics -> job -> cli -> main
+//! ops -> data -> model -> augment -> train -> sample -> metrics -> audit -> job -> cli -> main
 //! ```
 //!
 //! - [`ops`]: tensors; convolution, resampling, gradients of any order, random numbers.
@@ -14,6 +14,7 @@
 //! - [`train`]: losses, phases, the training step. Knows no folder and no clock.
 //! - [`sample`]: generated pictures and grids of them.
 //! - [`metrics`]: how far samples are from the data.
+//! - [`audit`]: whether samples are copies of the data.
 //! - [`job`]: parameters, inputs, outputs, log, and the run that ties them together.
 //! - [`cli`]: the commands.
 //!
@@ -33,6 +34,7 @@
 //! ([`ops::rng`]); what people write is resolved once into a configuration without "auto"
 //! ([`job::params`], [`train::config`]); logs are public ([`job::log`]).
 
+pub mod audit;
 pub mod augment;
 pub mod cli;
 pub mod data;

@@ -33,6 +33,8 @@ pub enum Stream {
     Metric,
     /// What is done to pictures before D sees them.
     Augment,
+    /// Copies that are planted, and pictures that are chosen, for an audit.
+    Audit,
 }
 
 /// The draws of one stream at one step.

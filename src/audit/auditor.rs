@@ -1,0 +1,168 @@
+//! The audit of a generator's samples against the pictures that it was trained on.
+//!
+//! A sample is a near-copy if it is as near to a picture as planted copies are, both as such and in
+//! relation to the next works (see [`Calibration`]). The rules, for a limit on the share of
+//! near-copies:
+//!
+//! 1. Where less than 99 % of planted copies are found, or the samples are too few to tell a share
+//!    as small as the limit, the audit is inconclusive.
+//! 2. Where the bound on the share of near-copies is within the limit it passes, unless samples as
+//!    a whole lie nearer to the pictures than new pictures would: fewer are authentic than 0.8
+//!    times as many as among the works themselves, or data copying is below -3.
+//! 3. Else it is withheld if works can be told from copies, or if more samples look like copies
+//!    than works do. What is left is inconclusive: the set is as much like itself as the samples
+//!    are like it.
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+use rayon::prelude::*;
+
+use super::bound::{lower, upper};
+use super::calibrate::Calibration;
+use super::cells::cells;
+use super::copying::{Placed, data_copying};
+use super::finding::{Finding, Verdict};
+use super::frame::{Frame, Square};
+use super::matching::{Match, matches};
+use super::nearest::Bank;
+use crate::data::Dataset;
+
+/// Planted copies that must be found.
+const MIN_POWER: f64 = 0.99;
+/// Authentic samples, as a share of what works have; said of so many works at least.
+const MIN_AUTHENTIC: (f64, usize) = (0.8, 100);
+/// Data copying below this is no chance; said of so many held-out pictures at least.
+const MIN_COPYING: (f64, usize) = (-3.0, 100);
+
+/// A set of pictures, ready to be compared with samples. Private data, as [`Dataset`] is.
+pub struct Auditor {
+    frame: Frame,
+    bank: Bank,
+    calibration: Calibration,
+    /// Cell of each picture, where pictures are held out.
+    cells: Vec<u32>,
+    held_out: Vec<Placed>,
+    seed: u64,
+}
+
+impl Auditor {
+    /// Looks at the set, and finds out what a copy is in it.
+    ///
+    /// # Errors
+    /// Fails if memory cannot be had.
+    pub fn new(dataset: &Dataset, seed: u64) -> Result<Self> {
+        let frame = Frame::new(dataset.resolution());
+        let describe = |idx: usize| frame.describe(&frame.square(dataset.image(idx)));
+        let descriptors: Vec<Vec<f32>> = (0..dataset.len()).into_par_iter().map(describe).collect();
+        let bank = Bank::new(&frame, descriptors.concat())?;
+        let calibration = Calibration::new(dataset, &frame, &bank, seed)?;
+        Ok(Self { frame, bank, calibration, cells: Vec::new(), held_out: Vec::new(), seed })
+    }
+
+    /// Pictures of the same kind that are not trained on: with them the audit asks for data copying.
+    ///
+    /// # Errors
+    /// Fails if their resolution differs, or memory cannot be had.
+    pub fn hold_out(&mut self, pictures: &Dataset) -> Result<()> {
+        let squares: Vec<&[u8]> = (0..pictures.len()).map(|idx| pictures.image(idx)).collect();
+        let found = self.matches(&squares)?;
+        self.cells = cells(self.bank.descriptors(), self.frame.len(), self.seed);
+        self.held_out = found.iter().map(|it| self.placed(it)).collect();
+        Ok(())
+    }
+
+    /// What a copy is in this set.
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// An audit without samples yet.
+    pub fn begin(&self) -> Audit<'_> {
+        Audit { auditor: self, matches: Vec::new() }
+    }
+
+    /// Which of `images [N, 3, res, res]` in [-1, 1] are near-copies.
+    ///
+    /// # Errors
+    /// Fails if the shape differs, or memory cannot be had.
+    pub fn near_copies(&self, images: &Tensor) -> Result<Vec<bool>> {
+        let found = self.matches_of(images)?;
+        Ok(found.iter().map(|it| self.calibration.is_copy(it)).collect())
+    }
+
+    fn matches_of(&self, images: &Tensor) -> Result<Vec<Match>> {
+        let values = images.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        let values = values.flatten_from(1)?.to_vec2::<f32>()?;
+        let byte = |x: &f32| (x * 127.5 + 127.5).round().clamp(0.0, 255.0) as u8;
+        let pictures: Vec<Vec<u8>> =
+            values.par_iter().map(|image| image.iter().map(byte).collect()).collect();
+        self.matches(&pictures.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    fn matches(&self, pictures: &[&[u8]]) -> Result<Vec<Match>> {
+        let expected = self.frame.num_bytes();
+        if let Some(other) = pictures.iter().find(|picture| picture.len() != expected) {
+            bail!("audit: expected pictures of {expected} values, got {}", other.len());
+        }
+        let squares: Vec<Square> =
+            pictures.par_iter().map(|picture| self.frame.square(picture)).collect();
+        matches(&self.bank, &self.frame, &squares, None)
+    }
+
+    fn placed(&self, it: &Match) -> Placed {
+        (self.cells[it.idx as usize], it.distance)
+    }
+}
+
+/// Samples that were compared with the set so far.
+pub struct Audit<'a> {
+    auditor: &'a Auditor,
+    matches: Vec<Match>,
+}
+
+impl Audit<'_> {
+    /// Looks at samples, `[N, 3, res, res]` in [-1, 1].
+    ///
+    /// # Errors
+    /// Fails if the shape differs, or memory cannot be had.
+    pub fn add(&mut self, images: &Tensor) -> Result<()> {
+        self.matches.extend(self.auditor.matches_of(images)?);
+        Ok(())
+    }
+
+    /// What the samples so far say, for a `limit` on the share of near-copies.
+    pub fn finding(&self, limit: f64) -> Finding {
+        let calibration = &self.auditor.calibration;
+        let (count, total) = (calibration.count(&self.matches), self.matches.len());
+        let (bound, power) = (upper(count, total), calibration.power());
+        let exceeds_works =
+            || lower(count, total) > upper(calibration.alike.0, calibration.alike.1);
+        let verdict = if power < MIN_POWER || upper(0, total) > limit {
+            Verdict::Inconclusive
+        } else if bound <= limit && self.is_authentic() && self.is_no_data_copying() {
+            Verdict::Pass
+        } else if bound <= limit || calibration.is_separable() || exceeds_works() {
+            Verdict::Withhold
+        } else {
+            Verdict::Inconclusive
+        };
+        Finding::new(verdict, (count, total), bound, power)
+    }
+
+    /// Whether samples are as far from the pictures as these are from each other, or nearly.
+    fn is_authentic(&self) -> bool {
+        let calibration = &self.auditor.calibration;
+        let num_authentic = self.matches.iter().filter(|it| it.is_authentic).count();
+        let share = num_authentic as f64 / self.matches.len().max(1) as f64;
+        calibration.alike.1 < MIN_AUTHENTIC.1 || share >= MIN_AUTHENTIC.0 * calibration.authentic
+    }
+
+    /// Whether samples are as far from the pictures as held-out ones are, or nearly.
+    fn is_no_data_copying(&self) -> bool {
+        let held_out = &self.auditor.held_out;
+        if held_out.len() < MIN_COPYING.1 {
+            return true;
+        }
+        let samples: Vec<Placed> = self.matches.iter().map(|it| self.auditor.placed(it)).collect();
+        data_copying(held_out, &samples).is_none_or(|statistic| statistic > MIN_COPYING.0)
+    }
+}

@@ -1,0 +1,148 @@
+//! What counts as a copy in a set, found on the set itself.
+//!
+//! The works of the set, each compared with all others, say how near pictures are that are no
+//! copies; planted copies of them say how near a copy is. A generator's copies are blurred and mixed
+//! in ways that no planted copy is, so the thresholds are as wide as the works allow: one in a
+//! thousand of them may look like a copy. They are never so narrow that planted copies are missed: a
+//! set that is so much like itself is not separable. A second round of planted copies, of other
+//! draws, says how many are found.
+//!
+//! Reference: Carlini et al. 2023, arXiv:2301.13188 (the ratio of distances); Alaa et al. 2022,
+//! arXiv:2102.08921 (authenticity).
+
+use candle_core::Result;
+use rayon::prelude::*;
+
+use super::frame::Frame;
+use super::matching::{Match, matches};
+use super::nearest::Bank;
+use super::plant::{self, Kind};
+use crate::data::Dataset;
+use crate::ops::rng::{Rng, Stream};
+
+/// Copies of each kind that thresholds come from, and those that tell the power.
+const NUM_COPIES: [usize; 2] = [256, 128];
+/// Share of the copies that each of the two thresholds may miss.
+const MISSED: f64 = 0.0015;
+/// Of so many works one may look like a copy.
+const WORKS_PER_ALARM: usize = 1000;
+/// Thresholds end this much below the works that they must not reach.
+const MARGIN: f32 = 0.9;
+/// The widest thresholds of distance and ratio: one in a hundred samples of generators that copy
+/// nothing comes as near as a ratio of 0.45.
+const WIDEST: [f32; 2] = [0.5, 0.4];
+/// Those of sets of fewer works than this, which are easily learned by heart, and too few to say
+/// how near works may be; the ratio is that of the published method.
+const FEW: (usize, [f32; 2]) = (200, [0.6, 0.5]);
+/// Works that are compared with all others, at most.
+const MAX_WORKS: usize = 2048;
+
+/// What a copy is in a set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibration {
+    /// A copy is at most this far from a real picture.
+    pub(super) max_distance: f32,
+    /// And at most this far in relation to other works.
+    pub(super) max_ratio: f32,
+    /// Planted copies that were found, and how many there were.
+    pub found: (usize, usize),
+    /// Works that look like copies of others, and how many were compared.
+    pub alike: (usize, usize),
+    /// Share of works that are farther from their nearest picture than that is from others.
+    pub(super) authentic: f64,
+    /// Pictures, and works among them: duplicates are counted once.
+    pub pictures: (usize, usize),
+}
+
+impl Calibration {
+    /// Plants copies of the pictures in `dataset`, which `bank` holds, and looks for them.
+    ///
+    /// # Errors
+    /// Fails if memory cannot be had.
+    pub(super) fn new(dataset: &Dataset, frame: &Frame, bank: &Bank, seed: u64) -> Result<Self> {
+        let mut works = shuffled_works(bank, seed, 0);
+        works.truncate(MAX_WORKS);
+        let squares: Vec<_> =
+            works.par_iter().map(|idx| frame.square(dataset.image(*idx as usize))).collect();
+        let works = matches(bank, frame, &squares, Some(&works))?;
+        let [copies, others] = [0, 1].map(|round| planted(dataset, (frame, bank), seed, round));
+        let (copies, others) = (copies?, others?);
+        let widest = if works.len() < FEW.0 { FEW.1 } else { WIDEST };
+        let threshold = |value: fn(&Match) -> f32, widest: f32| {
+            let sorted = |matches: &[Match]| {
+                let mut values: Vec<f32> = matches.iter().map(value).collect();
+                values.sort_unstable_by(f32::total_cmp);
+                values
+            };
+            let works = sorted(&works);
+            let wide = works.get(works.len() / WORKS_PER_ALARM).map_or(widest, |it| MARGIN * it);
+            let copies = sorted(&copies);
+            let rank = (copies.len() as f64 * (1.0 - MISSED)).ceil() as usize;
+            // a set of flat pictures has nothing to copy
+            let narrow = copies.get(rank.saturating_sub(1)).copied().unwrap_or(0.0);
+            wide.min(widest).max(narrow)
+        };
+        let num_authentic = works.iter().filter(|it| it.is_authentic).count();
+        let mut calibration = Self {
+            max_distance: threshold(|it| it.distance, widest[0]),
+            max_ratio: threshold(|it| it.ratio, widest[1]),
+            found: (0, others.len()),
+            alike: (0, works.len()),
+            authentic: num_authentic as f64 / works.len().max(1) as f64,
+            pictures: (bank.num_pictures(), bank.works().len()),
+        };
+        calibration.found.0 = calibration.count(&others);
+        calibration.alike.0 = calibration.count(&works);
+        Ok(calibration)
+    }
+
+    /// Whether this is how near a copy is.
+    pub(super) fn is_copy(&self, it: &Match) -> bool {
+        it.distance <= self.max_distance && it.ratio <= self.max_ratio
+    }
+
+    pub(super) fn count(&self, matches: &[Match]) -> usize {
+        matches.iter().filter(|it| self.is_copy(it)).count()
+    }
+
+    /// Share of the planted copies that were found.
+    pub fn power(&self) -> f64 {
+        self.found.0 as f64 / self.found.1.max(1) as f64
+    }
+
+    /// Whether works can be told from copies: at most one in a thousand looks like one, or one.
+    pub fn is_separable(&self) -> bool {
+        self.alike.0 <= (self.alike.1 / WORKS_PER_ALARM).max(1)
+    }
+}
+
+/// Works that are not flat, in an order that depends on `seed` and `draw`.
+fn shuffled_works(bank: &Bank, seed: u64, draw: u64) -> Vec<u32> {
+    let works: Vec<u32> = bank.works().into_iter().filter(|idx| !bank.is_flat(*idx)).collect();
+    let order = Rng::new(seed, Stream::Audit, draw).permutation(works.len());
+    order.into_iter().map(|i| works[i]).collect()
+}
+
+/// Copies of every kind and what they are taken for; `round` 1 has other draws than 0.
+fn planted(
+    dataset: &Dataset,
+    (frame, bank): (&Frame, &Bank),
+    seed: u64,
+    round: usize,
+) -> Result<Vec<Match>> {
+    let works = shuffled_works(bank, seed, 1 + round as u64);
+    if works.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut planted = Vec::new();
+    for kind in Kind::ALL {
+        let rng = Rng::new(seed, Stream::Audit, 16 + 2 * kind as u64 + round as u64);
+        let square = |i: usize| {
+            let picture = dataset.image(works[i % works.len()] as usize);
+            frame.square(&plant::copy(kind, picture, &rng, i as u64))
+        };
+        let squares: Vec<_> = (0..NUM_COPIES[round]).into_par_iter().map(square).collect();
+        planted.extend(matches(bank, frame, &squares, None)?);
+    }
+    Ok(planted)
+}
