@@ -75,7 +75,7 @@ fn a_launched_job_is_confined_and_says_so() {
     has_landlock(log.lines().next().unwrap());
     assert!(output.stderr.is_empty());
     assert_discreet(&log);
-    assert!(log.contains("pictures: 246"), "{log}");
+    assert!(log.contains("pictures: 240"), "{log}");
     assert!(!log.contains("left out are"), "{log}");
     assert_promised_names_only(&tree);
     loaded(&tree);
