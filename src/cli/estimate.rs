@@ -31,7 +31,7 @@ use crate::ops::conv2d::set_conv;
 use crate::ops::cuda::{Math, set_math};
 use crate::ops::device::{DeviceKind, open, peak_device_bytes};
 use crate::ops::rng::{Rng, Stream};
-use crate::train::config::TrainConfig;
+use crate::train::config::{Strength, TrainConfig};
 use crate::train::draws::Round;
 use crate::train::phases::{Draw, Reals};
 use crate::train::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, Trainer};
@@ -39,7 +39,7 @@ use crate::train::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, Trainer};
 /// Side of the matrix product that states the machine's speed.
 const GEMM: usize = 1024;
 
-/// The strength at which aug ada is measured: it has none of its own.
+/// The strength at which a long training with aug ada is measured.
 const USUAL_P: f64 = 0.3;
 /// Width and height of made-up images.
 const USUAL_RESOLUTION: usize = 64;
@@ -80,12 +80,12 @@ fn config(params: &Params, device: DeviceKind) -> Result<TrainConfig, ParamsErro
     params.resolve(&facts)
 }
 
-/// `params` with a strength of augmentation that lasts: aug ada begins without any.
+/// `params` with the strength of augmentation that aug ada has on average: it begins with none, and
+/// rises by 1 in `ada_kimg` at most.
 fn at_usual_strength(params: Params) -> Params {
-    if params.aug != Aug::Ada {
-        return params;
-    }
-    Params { aug: Aug::Fixed, p: Some(USUAL_P), target: None, ada_kimg: None, ..params }
+    let Strength::Adaptive { kimg, .. } = params.strength(false) else { return params };
+    let p = USUAL_P.min(params.kimg / (2.0 * kimg));
+    Params { aug: Aug::Fixed, p: Some(p), target: None, ada_kimg: None, ..params }
 }
 
 /// Wall and CPU seconds of some images.

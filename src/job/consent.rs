@@ -20,11 +20,11 @@ use crate::data::{Asset, AssetCounts, Dataset, KeepNames, LoadOptions, Scan, loa
 /// if a policy is broken, or if policies refuse.
 pub(super) fn read_allowed(
     assets: Vec<Asset>,
-    options: LoadOptions,
+    options: &LoadOptions,
     publisher: Policy,
     stop: &AtomicBool,
 ) -> Result<(Dataset, Limits)> {
-    let options = LoadOptions { class_names: KeepNames::IfThere, ..options };
+    let options = LoadOptions { class_names: KeepNames::IfThere, ..options.clone() };
     let scanned = scan(&assets, &options, stop)?;
     let policies = policies(&scanned, publisher)?;
     let (num_given, given) = (assets.len(), assets.into_iter().zip(policies));

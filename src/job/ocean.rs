@@ -44,7 +44,7 @@ pub fn run(
     let mut assets = inputs::discover(root, dids.as_deref())?;
     let source = resume::take(&mut assets)?;
     let options = params.load_options(device.kind, limits::memory_limit());
-    let (dataset, limits) = read_allowed(assets, options, publisher, &stop)?;
+    let (dataset, limits) = read_allowed(assets, &options, publisher, &stop)?;
     for line in dataset.report().to_string().lines() {
         info!("{line}");
     }

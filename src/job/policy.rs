@@ -28,6 +28,7 @@ const FLOOR: usize = 20;
 
 /// What is allowed.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "permissions that do not depend on each other")]
 pub struct Policy {
     /// Distinct pictures that an asset must have, and each class of it; at least 20.
     pub min_images: usize,
