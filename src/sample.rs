@@ -209,11 +209,17 @@ impl SampleGrid {
         Ok(Self { columns: side, z: z.to_dtype(DType::F32)?, c })
     }
 
-    /// The grid of generator `g`, made `at_once` pictures at a time.
+    /// The grid of generator `g`, made `at_once` pictures at a time; cells that `hides` names, of
+    /// images `[N, C, H, W]`, are white.
     ///
     /// # Errors
     /// Fails if an op does, or is cancelled.
-    pub fn render(&self, g: &Generator, at_once: usize) -> Result<Picture> {
+    pub fn render(
+        &self,
+        g: &Generator,
+        at_once: usize,
+        mut hides: impl FnMut(&Tensor) -> Result<Vec<bool>>,
+    ) -> Result<Picture> {
         let cells = self.z.dim(0)?;
         let mut pictures = Vec::with_capacity(cells);
         for start in (0..cells).step_by(at_once.max(1)) {
@@ -223,8 +229,8 @@ impl SampleGrid {
             let img = g.forward(&z, c.as_ref(), Truncation::NONE, Noise::Const)?;
             let (_, channels, height, width) = img.dims4()?;
             let value = |x: f32| ((x + 1.0) * 127.5).round_ties_even().clamp(0.0, 255.0) as u8;
-            for i in 0..count {
-                let pixels = interleave(&img.get(i)?, value)?;
+            for (i, is_hidden) in hides(&img)?.into_iter().enumerate() {
+                let pixels = interleave(&img.get(i)?, |x| if is_hidden { 255 } else { value(x) })?;
                 pictures.push(Picture { width, height, channels, pixels });
             }
         }

@@ -58,7 +58,7 @@ impl Calibration {
     /// Plants copies of the pictures in `dataset`, which `bank` holds, and looks for them.
     ///
     /// # Errors
-    /// Fails if memory cannot be had.
+    /// Fails if memory cannot be had, or if cancelled.
     pub(super) fn new(dataset: &Dataset, frame: &Frame, bank: &Bank, seed: u64) -> Result<Self> {
         let mut works = shuffled_works(bank, seed, 0);
         works.truncate(MAX_WORKS);

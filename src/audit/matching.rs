@@ -35,7 +35,7 @@ pub(super) struct Match {
 /// * `own` - which picture of the set each is itself; then others than its own work are looked at.
 ///
 /// # Errors
-/// Fails if memory cannot be had.
+/// Fails if memory cannot be had, or if cancelled.
 pub(super) fn matches(
     bank: &Bank,
     frame: &Frame,

@@ -7,6 +7,7 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::frame::{Frame, Square, dot};
+use crate::ops::cancel;
 
 /// Neighbours that say how dense the set is around a picture.
 const DENSITY: usize = 50;
@@ -47,7 +48,7 @@ impl Bank {
     /// The bank of pictures with these `descriptors [N, len]`, after a look for duplicates.
     ///
     /// # Errors
-    /// Fails if memory cannot be had.
+    /// Fails if memory cannot be had, or if cancelled.
     pub(super) fn new(frame: &Frame, descriptors: Vec<f32>) -> Result<Self> {
         let len = frame.len();
         let num_pictures = descriptors.len() / len;
@@ -133,7 +134,7 @@ impl Bank {
     /// * `own` - which picture each is itself; then its own work, and all duplicates, are left out.
     ///
     /// # Errors
-    /// Fails if memory cannot be had.
+    /// Fails if memory cannot be had, or if cancelled.
     pub(super) fn search(
         &self,
         frame: &Frame,
@@ -172,6 +173,7 @@ impl Bank {
         let rows = Tensor::from_vec(rows, (num_rows, self.len), &Device::Cpu)?;
         let blocks = self.descriptors.chunks(BLOCK.1 * self.len);
         let reduced = blocks.map(|block| {
+            cancel::check()?;
             let count = block.len() / self.len;
             let block = Tensor::from_slice(block, (count, self.len), &Device::Cpu)?;
             let products = rows.matmul(&block.t()?)?.flatten_all()?.to_vec1::<f32>()?;

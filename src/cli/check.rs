@@ -10,6 +10,7 @@ use super::train::must_exist;
 use crate::data::{Dataset, Scan, limits, load, scan};
 use crate::job::consent::policies;
 use crate::job::flags::ParamFlags;
+use crate::job::gate::Level;
 use crate::job::memory::training_bytes;
 use crate::job::policy::{Limits, Policy, PolicyError};
 use crate::job::prepare::asset_at;
@@ -78,8 +79,19 @@ fn say_limits(scanned: &Scan, dataset: &Dataset) -> Result<(), PolicyError> {
         allowed(policy.mixing),
         allowed(!policy.samples_only),
     );
+    info!("in a job: {}", what_the_gate_does(policy.gate));
     if let Err(refusal) = limits {
         warn!("a job would be refused: {refusal}");
     }
     Ok(())
+}
+
+fn what_the_gate_does(gate: Level) -> &'static str {
+    match gate {
+        Level::Report => "near-copies among samples are counted, and hold nothing back",
+        Level::Withhold => "weights whose samples are near-copies of pictures are held back",
+        Level::Strict => {
+            "weights are held back unless their samples are seen to be no near-copies of pictures"
+        }
+    }
 }

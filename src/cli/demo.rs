@@ -12,6 +12,7 @@ use super::demo_set::draw;
 use super::device_choice;
 use super::train::follow;
 use crate::data::{Dataset, KeepNames};
+use crate::job::gate::Level;
 use crate::job::outputs::Outputs;
 use crate::job::params::Params;
 use crate::job::prepare::{Start, announce, prepare};
@@ -60,7 +61,8 @@ pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> R
     );
     let dataset = Dataset::from_raw(RES, draw(NUM_IMAGES, RES, 0), 0, Vec::new())?;
     let outputs = Outputs::open_folder(&args.out)?;
-    let start = Start { params, device, stop, started, source: None, class_names: KeepNames::No };
+    let (class_names, gate) = (KeepNames::No, Level::Report);
+    let start = Start { params, device, stop, started, source: None, class_names, gate };
     if follow(prepare(dataset, outputs, start)?)? == 0 {
         return Ok(()); // stopped before there was anything to look at
     }

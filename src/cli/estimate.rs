@@ -16,6 +16,7 @@ use super::train::must_exist;
 use super::{UsageError, count, profile};
 use crate::data::KeepNames;
 use crate::job::flags::ParamFlags;
+use crate::job::gate::Level;
 use crate::job::memory::peak_and_current_bytes;
 use crate::job::outputs::Outputs;
 use crate::job::params::Params;
@@ -127,7 +128,8 @@ fn try_out(
     let total_kimg = params.kimg;
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let outputs = Outputs::open_folder(folder.path())?;
-    let start = Start { params, device, stop, started, source: None, class_names: KeepNames::No };
+    let (class_names, gate) = (KeepNames::No, Level::Report);
+    let start = Start { params, device, stop, started, source: None, class_names, gate };
     let dataset = read(&[asset_at(path)], &start)?;
     let Some(trial) = prepare(dataset, outputs, start)?.trial()? else {
         info!("stopped before the measurement was done");

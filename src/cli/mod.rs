@@ -28,7 +28,7 @@ use crate::job::fault;
 use crate::job::inputs::InputsError;
 use crate::job::launched;
 use crate::job::log::Stream;
-use crate::job::ocean;
+use crate::job::ocean::{self, Withheld};
 use crate::job::policy::{Policy, PolicyError};
 use crate::job::problem::ParamsError;
 use crate::job::sandbox::Launch;
@@ -137,10 +137,14 @@ fn choice<T: DeserializeOwned>(text: &str, words: &str) -> Result<T, UsageError>
     choice.map_err(|_| UsageError(format!("expected {words}")))
 }
 
-/// 2 if the parameters or the data are refused, 0 if a signal asked for the end, else 1.
+/// 2 if the parameters or the data are refused, 3 if the weights are held back, 0 if a signal asked
+/// for the end, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if matches!(error.downcast_ref(), Some(DataError::Stopped)) {
         return 0;
+    }
+    if error.is::<Withheld>() {
+        return 3;
     }
     let is_theirs = error.chain().any(|cause| {
         cause.downcast_ref().is_some_and(DeviceError::is_refusal)

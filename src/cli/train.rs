@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::UsageError;
 use crate::data::KeepNames;
 use crate::job::flags::ParamFlags;
+use crate::job::gate::Level;
 use crate::job::ocean::finish;
 use crate::job::outputs::Outputs;
 use crate::job::prepare::{Start, announce, asset_at, prepare, read};
@@ -45,7 +46,7 @@ pub(super) fn run(args: &TrainArgs, stop: Arc<AtomicBool>, started: Instant) -> 
     let outputs = Outputs::open_folder(&args.out)?;
     must_not_hold(&args.data, &args.out)?;
     let class_names = if args.class_names { KeepNames::Yes } else { KeepNames::No };
-    let start = Start { params, device, stop, started, source, class_names };
+    let start = Start { params, device, stop, started, source, class_names, gate: Level::Report };
     let dataset = read(&[asset_at(&args.data)], &start)?;
     follow(prepare(dataset, outputs, start)?)?;
     Ok(())

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::class_names::ClassNames;
 use super::labels::{Labels, MAX_LABEL_DIM};
 use super::report::Report;
-use super::scan::Hash;
+use super::scan::{Hash, Member};
 use super::{DataError, RESOLUTIONS};
 
 /// Pictures of one size with their labels.
@@ -21,6 +21,8 @@ pub struct Dataset {
     report: Report,
     /// Hashes of the files that the pictures came from, sorted.
     files: Vec<Hash>,
+    /// Which picture belongs to which asset, sorted; none where there is one asset.
+    members: Vec<Member>,
 }
 
 /// What is trained on, as hashes in hexadecimal: they are equal if the values are.
@@ -36,12 +38,18 @@ impl Dataset {
     /// * `files` - hash of the file of each picture, sorted.
     pub(super) fn new(images: Vec<u8>, labels: Labels, report: Report, files: Vec<Hash>) -> Self {
         let resolution = report.resolution;
-        Self { resolution, images, labels, class_names: None, report, files }
+        let (class_names, members) = (None, Vec::new());
+        Self { resolution, images, labels, class_names, report, files, members }
     }
 
     /// The same set with these names for its classes.
     pub(super) fn named(self, class_names: Option<ClassNames>) -> Self {
         Self { class_names, ..self }
+    }
+
+    /// The same set, of which these pictures belong to these assets.
+    pub(super) fn of_assets(self, members: Vec<Member>) -> Self {
+        Self { members, ..self }
     }
 
     /// A set from values already at hand: made-up pictures, tests.
@@ -115,6 +123,21 @@ impl Dataset {
     /// Numbers and reasons, fit to be printed.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// The pictures of each asset and of each class, by index, ascending; none of those kinds of which
+    /// there is but one. A picture that two assets have is in both.
+    pub fn groups(&self) -> Vec<Vec<u32>> {
+        let is_several = |groups: &Vec<Vec<u32>>| groups.len() > 1;
+        let mut assets = vec![Vec::new(); self.report.assets.len()];
+        self.members.iter().for_each(|(image, asset)| assets[*asset].push(*image as u32));
+        let mut classes = vec![Vec::new(); self.report.class_counts.len()];
+        for idx in 0..self.len() {
+            if let Some(class) = self.labels.class(idx) {
+                classes[class].push(idx as u32);
+            }
+        }
+        [assets, classes].into_iter().filter(is_several).flatten().collect()
     }
 
     /// A key for `purpose`, derived from the sorted hashes of the files that the pictures came from.

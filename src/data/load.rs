@@ -64,7 +64,8 @@ pub fn load(
     let members: Vec<Member> =
         scan.members.iter().filter_map(|&(idx, asset)| Some((ranks[idx]?, asset))).collect();
     let report = Report { assets: asset_counts(&members, assets.len(), &labels), ..report };
-    Ok(Dataset::new(images, labels, report, files).named(scan.class_names.clone()))
+    let dataset = Dataset::new(images, labels, report, files).of_assets(members);
+    Ok(dataset.named(scan.class_names.clone()))
 }
 
 /// Where each of the pictures that are kept is among them.

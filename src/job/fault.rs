@@ -66,6 +66,7 @@ mod tests {
 
     use super::*;
     use crate::data::{Dataset, Mirror};
+    use crate::job::gate::Level;
     use crate::job::outputs::Outputs;
     use crate::job::run::{Run, Setup};
     use crate::ops::cancel::faults;
@@ -217,6 +218,7 @@ mod tests {
             snap_interval: Duration::from_hours(1),
             started: Instant::now(),
             max_duration: None,
+            gate: Level::Report,
         };
         let members = connect(&[Device::Cpu]).unwrap();
         let mut run = Run::new(dataset, &config(), setup, members).unwrap();

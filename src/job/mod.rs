@@ -9,6 +9,7 @@ mod begin;
 pub mod consent;
 pub mod fault;
 pub mod flags;
+pub mod gate;
 mod health;
 pub mod inputs;
 pub mod keeper;

@@ -21,6 +21,14 @@ use super::sandbox::{self, Launch};
 use super::table::StateKind;
 use crate::data::{KeepNames, limits};
 
+/// A job ends without weights. The command line turns this into exit code 3.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "held back: samples are near-copies of the pictures, so no weights leave; ask for fewer kimg, leave \
+     aug at ada, or train on more pictures"
+)]
+pub struct Withheld;
+
 /// Runs the job on `root`, `/data` in the container.
 ///
 /// * `publisher` - limits for every asset, see [`super::policy`].
@@ -50,7 +58,8 @@ pub fn run(
     }
     let params = within(&limits, params, source.as_ref())?;
     let outputs = if limits.policy.samples_only { outputs.without_weights() } else { outputs };
-    let start = Start { params, device, stop, started, source, class_names: KeepNames::No };
+    let (class_names, gate) = (KeepNames::No, limits.policy.gate);
+    let start = Start { params, device, stop, started, source, class_names, gate };
     let mut run = prepare(dataset, outputs, start)?;
     while run.advance()?.is_some() {}
     finish(run)
@@ -71,6 +80,11 @@ pub fn finish(run: Run) -> Result<()> {
              rates; the outputs are of the last good networks; try precision f32, a higher gamma or \
              lower learning rates"
         ),
+        Ended::Withheld { has_weights: true } => info!(
+            "ended after {kimg:.3} kimg: samples have come too near to the pictures; the weights are the \
+             last that had not"
+        ),
+        Ended::Withheld { has_weights: false } => return Err(Withheld.into()),
     }
     Ok(())
 }

@@ -114,6 +114,11 @@ impl Outputs {
         Self { takes_weights: false, ..self }
     }
 
+    /// Whether weights may leave at all.
+    pub fn takes_weights(&self) -> bool {
+        self.takes_weights
+    }
+
     /// Writes `bytes` under `name`, as a whole or not at all; a numbered grid may thin others. What
     /// may not leave is left out.
     ///

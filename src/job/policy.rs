@@ -19,6 +19,7 @@
 
 use serde::Deserialize;
 
+use super::gate::Level;
 use crate::data::AssetCounts;
 
 /// Version of the file's form.
@@ -43,11 +44,14 @@ pub struct Policy {
     pub mixing: bool,
     /// No weights may leave, only samples.
     pub samples_only: bool,
+    /// What is done about near-copies of the pictures.
+    pub gate: Level,
 }
 
 impl Policy {
     /// Of an asset whose owner says nothing.
-    pub const DEFAULT: Self = Self { min_images: 200, class_names: false, ..Self::LOOSEST };
+    pub const DEFAULT: Self =
+        Self { min_images: 200, class_names: false, gate: Level::Withhold, ..Self::LOOSEST };
     /// What the program allows at most.
     pub const LOOSEST: Self = Self {
         min_images: FLOOR,
@@ -56,6 +60,7 @@ impl Policy {
         sealed_state: true,
         mixing: true,
         samples_only: false,
+        gate: Level::Report,
     };
 
     /// The policy of a file at the root of an asset.
@@ -87,6 +92,7 @@ impl Policy {
             sealed_state: file.sealed_state.unwrap_or(self.sealed_state),
             mixing: file.mixing.unwrap_or(self.mixing),
             samples_only: file.samples_only.unwrap_or(self.samples_only),
+            gate: file.gate.unwrap_or(self.gate),
         })
     }
 
@@ -101,6 +107,7 @@ impl Policy {
             sealed_state: self.sealed_state && other.sealed_state,
             mixing: self.mixing && other.mixing,
             samples_only: self.samples_only || other.samples_only,
+            gate: self.gate.max(other.gate),
         }
     }
 
@@ -161,7 +168,8 @@ pub enum PolicyError {
     #[error(
         "a c2d-policy.json is not as expected: {{\"version\": 1}} and any of \"min_images\" (20 or \
          more), \"max_kimg_per_image\" (above 0), \"class_names\", \"sealed_state\", \"mixing\", \
-         \"samples_only\" (true or false); its owner must correct it"
+         \"samples_only\" (true or false), \"gate\" (\"report\", \"withhold\" or \"strict\"); its owner must \
+         correct it"
     )]
     File,
     #[error(
@@ -200,6 +208,7 @@ struct File {
     sealed_state: Option<bool>,
     mixing: Option<bool>,
     samples_only: Option<bool>,
+    gate: Option<Level>,
 }
 
 #[cfg(test)]
@@ -211,7 +220,7 @@ mod tests {
         let mut policies = Vec::new();
         for min_images in [20, 200, 500] {
             for max_kimg_per_image in [None, Some(0.5), Some(5.0)] {
-                for bits in 0..16 {
+                for bits in 0..48 {
                     policies.push(Policy {
                         min_images,
                         max_kimg_per_image,
@@ -219,6 +228,7 @@ mod tests {
                         sealed_state: bits & 2 > 0,
                         mixing: bits & 4 > 0,
                         samples_only: bits & 8 > 0,
+                        gate: [Level::Report, Level::Withhold, Level::Strict][bits >> 4],
                     });
                 }
             }
@@ -235,6 +245,7 @@ mod tests {
             && a.sealed_state <= b.sealed_state
             && a.mixing <= b.mixing
             && a.samples_only >= b.samples_only
+            && a.gate >= b.gate
     }
 
     #[test]
@@ -260,7 +271,7 @@ mod tests {
     fn a_file_changes_what_it_says() {
         assert_eq!(file(r#"{"version": 1}"#), Ok(Policy::DEFAULT));
         let all = r#"{"version": 1, "min_images": 20, "max_kimg_per_image": 2.5, "class_names": true,
-            "sealed_state": false, "mixing": false, "samples_only": true}"#;
+            "sealed_state": false, "mixing": false, "samples_only": true, "gate": "strict"}"#;
         let expected = Policy {
             min_images: 20,
             max_kimg_per_image: Some(2.5),
@@ -268,6 +279,7 @@ mod tests {
             sealed_state: false,
             mixing: false,
             samples_only: true,
+            gate: Level::Strict,
         };
         assert_eq!(file(all), Ok(expected));
     }
@@ -287,6 +299,7 @@ mod tests {
             r#"{"version": 1, "max_kimg_per_image": 0}"#,
             r#"{"version": 1, "max_kimg_per_image": "5"}"#,
             r#"{"version": 1, "mixing": 0}"#,
+            r#"{"version": 1, "gate": "off"}"#,
             r#"{"version": 1, "version": 1}"#,
             r#"{"version": 1} x"#,
         ];
@@ -303,7 +316,8 @@ mod tests {
         let given = Policy::of_publisher(loosening).unwrap();
         assert_eq!(Policy::DEFAULT.meet(given), Policy::DEFAULT);
         let given = Policy::of_publisher(r#"{"version": 1, "min_images": 300}"#).unwrap();
-        let owner = file(r#"{"version": 1, "min_images": 20, "class_names": true}"#).unwrap();
+        let owner = r#"{"version": 1, "min_images": 20, "class_names": true, "gate": "report"}"#;
+        let owner = file(owner).unwrap();
         assert_eq!(owner.meet(given), Policy { min_images: 300, ..owner });
     }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::begin::Begin;
+use super::gate::Level;
 use super::keeper::Keeper;
 use super::memory::{Room, fit_batch_gpu, training_bytes};
 use super::outputs::Outputs;
@@ -43,6 +44,8 @@ pub struct Start {
     pub source: Option<Source>,
     /// Whether names of classes may be in the header of the weights.
     pub class_names: KeepNames,
+    /// What is done about near-copies of the pictures.
+    pub gate: Level,
 }
 
 /// Opens the device, and says what this machine offers and what follows from it for the parameters.
@@ -104,7 +107,7 @@ pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
 /// # Errors
 /// Fails if the parameters contradict each other, or what the run begins with.
 pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
-    let Start { params, device: opened, stop, started, source, .. } = start;
+    let Start { params, device: opened, stop, started, source, gate, .. } = start;
     let kind = opened.kind;
     let (precision, deterministic) = (params.precision_on(kind), params.deterministic);
     set_math(Math { tf32: precision == Precision::Tf32, deterministic });
@@ -130,6 +133,7 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
         mirror: Mirror { x: params.mirror, y: params.mirror_y },
         outputs,
         keeper: set.and_then(|set| Keeper::new(set, params.state)),
+        gate,
         stop,
         snap_interval: Duration::from_secs_f64(params.snap_minutes * 60.0),
         started,

@@ -6,6 +6,7 @@
 
 mod files;
 mod keep;
+mod release;
 pub mod trial;
 
 use std::sync::Arc;
@@ -17,13 +18,15 @@ use candle_core::Device;
 use serde_json::Value;
 use tracing::{info, warn};
 
+use self::release::Candidate;
 use super::fault;
+use super::gate::{Gate, Level};
 use super::keeper::Keeper;
 use super::outputs::{OutputName, Outputs};
 use super::progress::{Progress, Reporter, TrainerState};
 use super::quality::{Figures, Quality};
 use super::statistics::{History, MIN_MEAN_NIMG, Window};
-use crate::data::{Batches, Dataset, Mirror};
+use crate::data::{Batches, DataError, Dataset, Mirror};
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::collective::Member;
 use crate::ops::device::{Fault, classify};
@@ -46,6 +49,8 @@ pub struct Setup {
     pub outputs: Outputs,
     /// Keeps the state, where that is asked for.
     pub keeper: Option<Keeper>,
+    /// What is done about near-copies of the pictures.
+    pub gate: Level,
     /// Set by a signal.
     pub stop: Arc<AtomicBool>,
     /// Time between refreshes.
@@ -67,6 +72,11 @@ pub enum Ended {
     Stopped,
     /// Its numbers do not become finite again; the outputs are of the last good networks.
     Lost,
+    /// Its samples are near-copies of the pictures.
+    Withheld {
+        /// Whether there are weights of a time when they were none.
+        has_weights: bool,
+    },
 }
 
 /// A run in progress.
@@ -80,6 +90,11 @@ pub struct Run {
     figures: Option<Figures>,
     /// The smallest distance so far, of the weights in the best generator's file.
     best_swd: Option<f64>,
+    /// A better generator that waits for the gate.
+    candidate: Option<Candidate>,
+    gate: Gate,
+    /// Whether weights have left past the gate.
+    has_released: bool,
     setup: Setup,
     reporter: Reporter,
     /// How often the networks went back to good ones, as far as it was said.
@@ -124,6 +139,7 @@ impl Run {
         };
         let (z_dim, res) = (config.g.z_dim, config.g.img_resolution);
         let grid = SampleGrid::new(config.seed, z_dim, res, &labels, device)?;
+        let gate = open_gate(&setup, batches.dataset(), config.seed)?;
         let grid_nimg = grid_interval(config);
         let now = Instant::now();
         if let Some(keeper) = &mut setup.keeper {
@@ -136,6 +152,9 @@ impl Run {
             quality,
             figures: None,
             best_swd: None,
+            candidate: None,
+            gate,
+            has_released: false,
             ranks,
             setup,
             reporter: Reporter::new(now, 0),
@@ -172,7 +191,7 @@ impl Run {
             Err(_) if cancel.is_due() => return Ok(self.end_early()),
             Err(error) => {
                 if self.ranks.lead().num_steps() > 0
-                    && let Err(unsaved) = self.write_generator()
+                    && let Err(unsaved) = self.last_release((Ended::Lost, Instant::now()))
                 {
                     warn!("the weights before the failure are not saved: {unsaved:#}");
                 }
@@ -221,9 +240,13 @@ impl Run {
         if owes_entry {
             self.add_entry(None); // there was no time for more
         }
-        let generator = self.generator_bytes()?;
-        self.setup.outputs.write(OutputName::Generator, &generator)?;
-        self.last_state((ended, noticed), &findings)?;
+        if ended == Ended::Stopped {
+            self.last_state((ended, noticed), &findings)?; // it takes less time, and is worth more
+            self.last_release((ended, noticed))?;
+        } else {
+            self.last_release((ended, noticed))?;
+            self.last_state((ended, noticed), &findings)?;
+        }
         if let Some(png) = self.last_grid(ended)? {
             self.setup.outputs.write(OutputName::Samples, &png)?;
             if ended == Ended::Done {
@@ -232,6 +255,9 @@ impl Run {
             }
         } else {
             info!("no time for a last grid: samples.png is that of the last refresh");
+        }
+        if self.gate.has_withheld() && (self.gate.is_shut() || !self.has_released) {
+            return Ok(Ended::Withheld { has_weights: self.has_released });
         }
         Ok(ended)
     }
@@ -280,6 +306,8 @@ impl Run {
             Some(Ended::TimeLimit)
         } else if self.ranks.lead().is_lost() {
             Some(Ended::Lost)
+        } else if self.gate.is_shut() {
+            Some(Ended::Withheld { has_weights: self.has_released })
         } else if self.ranks.lead().is_done() {
             Some(Ended::Done)
         } else {
@@ -292,7 +320,7 @@ impl Run {
         let limit = self.setup.max_duration?;
         let reserve = (limit / 20).clamp(Duration::from_secs(1), Duration::from_secs(30));
         let state_time = self.setup.keeper.as_ref().map(Keeper::time).unwrap_or_default();
-        let reserve = reserve.max(2 * self.grid_time) + 2 * state_time;
+        let reserve = reserve.max(2 * self.grid_time) + 2 * state_time + 2 * self.look_time();
         Some(self.setup.started + limit.saturating_sub(reserve))
     }
 
@@ -304,6 +332,17 @@ impl Run {
         let by_clock = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
         Progress { cur_nimg, total_nimg, eta: by_clock.map_or(by_count, |left| left.min(by_count)) }
     }
+}
+
+/// The gate of a run, which has looked at the pictures if it may hold something back.
+fn open_gate(setup: &Setup, dataset: &Dataset, seed: u64) -> Result<Gate> {
+    let mut gate = Gate::new(setup.gate, seed);
+    if gate.is_binding() {
+        let cancel = Cancel { flag: Some(Arc::clone(&setup.stop)), deadline: None };
+        let looked = cancel::unless_due(&cancel, || gate.prepare(dataset).map(|_| ()))?;
+        looked.ok_or(DataError::Stopped)?;
+    }
+    Ok(gate)
 }
 
 /// Images between numbered grids: 1 kimg in short runs, 4 in long ones.

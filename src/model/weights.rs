@@ -40,17 +40,20 @@ pub struct Header {
     pub training: Value,
     /// Statistics over images shown.
     pub statistics: Value,
+    /// What the search for near-copies of the pictures found among samples; null where there was none.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub audit: Value,
     /// What classes are called, where that may be known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_names: Option<ClassNames>,
 }
 
 impl Header {
-    /// A header of this program's version, without names of classes.
+    /// A header of this program's version, without audit and names of classes.
     pub fn new(model: GeneratorConfig, cur_nimg: u64, training: Value, statistics: Value) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let class_names = None;
-        Self { format: FORMAT, version, model, cur_nimg, training, statistics, class_names }
+        let (audit, class_names) = (Value::Null, None);
+        Self { format: FORMAT, version, model, cur_nimg, training, statistics, audit, class_names }
     }
 }
 

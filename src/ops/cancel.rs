@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use candle_core::{Result, bail};
 
+use super::device::{Fault, classify};
+
 /// What ends the work of a scope.
 #[derive(Clone, Default)]
 pub struct Cancel {
@@ -40,6 +42,22 @@ pub fn scope<T>(cancel: Cancel, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Runs `work` as [`scope`] does; `None` where it fails because `cancel` is due.
+///
+/// # Errors
+/// Fails as `work` does otherwise, and always where a device was lost.
+pub fn unless_due<T>(
+    cancel: &Cancel,
+    work: impl FnOnce() -> Result<T>,
+) -> anyhow::Result<Option<T>> {
+    match scope(cancel.clone(), work) {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if classify(&error) == Fault::DeviceLost => Err(error.into()),
+        Err(_) if cancel.is_due() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The running scope's, to pass it on to another thread.
 pub(super) fn current() -> Cancel {
     CURRENT.with_borrow(Cancel::clone)
@@ -49,7 +67,7 @@ pub(super) fn current() -> Cancel {
 ///
 /// # Errors
 /// Fails with "cancelled"; [`Cancel::is_due`] tells the caller that this was the reason.
-pub(super) fn check() -> Result<()> {
+pub fn check() -> Result<()> {
     if CURRENT.with_borrow(Cancel::is_due) {
         bail!("cancelled");
     }

@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use serde_json::json;
+use candle_core::Tensor;
+use serde_json::{Value, json};
 use tracing::warn;
 
+use super::release::Candidate;
 use super::{Ended, Run};
 use crate::job::keeper::Keeper;
 use crate::job::outputs::OutputName;
@@ -15,7 +17,6 @@ use crate::job::quality::Figures;
 use crate::model::weights::{Header, to_bytes};
 use crate::model::{Generator, generator};
 use crate::ops::cancel::{self, Cancel};
-use crate::ops::device::{Fault, classify};
 
 /// After a stop signal the grid may take so long: the node kills after ten seconds, of which a big
 /// network needs some to abandon its step, to write its weights and to give its memory back.
@@ -28,8 +29,9 @@ impl Run {
     pub(super) fn write_due(&mut self) -> Result<()> {
         let (cur_nimg, at_count) = (self.cur_nimg(), self.is_at_count());
         let is_first = self.is_first_step();
-        // A big network's grid takes minutes: it must not take most of the time.
-        let interval = self.setup.snap_interval.max(10 * self.grid_time);
+        // A big network's grid takes minutes, and so does a look at it: they must not take most of
+        // the time.
+        let interval = self.setup.snap_interval.max(10 * self.grid_time).max(20 * self.look_time());
         let keeps = self.setup.keeper.as_ref().is_some_and(Keeper::is_due);
         let refreshes = is_first || keeps || self.last_refresh.elapsed() >= interval;
         if !(is_first || at_count || refreshes) {
@@ -43,8 +45,7 @@ impl Run {
         }
         if refreshes {
             self.last_refresh = Instant::now();
-            let generator = self.generator_bytes()?;
-            self.refresh(OutputName::Generator, &generator)?;
+            self.release(&cancel)?;
         }
         if keeps {
             self.write_state(&cancel);
@@ -61,23 +62,23 @@ impl Run {
         Ok(())
     }
 
-    /// Compares samples with the data, adds to the statistics, and writes the generator as the best
-    /// one if it is; nothing where `cancel` comes first, and then the entry is still owed.
+    /// Compares samples with the data, adds to the statistics, and makes the generator the candidate
+    /// for the best one if it is; nothing where `cancel` comes first, and then the entry is still owed.
     pub(super) fn judge(&mut self, cancel: &Cancel) -> Result<()> {
         let g = self.generator()?;
-        let figures = match cancel::scope(cancel.clone(), || self.quality.measure(&g)) {
-            Ok(figures) => figures,
-            Err(error) if classify(&error) == Fault::DeviceLost => return Err(error.into()),
-            Err(_) if cancel.is_due() => return Ok(()),
-            Err(error) => return Err(error.into()),
+        let Some(figures) = cancel::unless_due(cancel, || self.quality.measure(&g))? else {
+            return Ok(());
         };
         self.figures = Some(figures);
         self.add_entry(Some(&figures));
-        if self.best_swd.is_none_or(|best| figures.swd < best) {
-            let bytes = self.generator_bytes()?;
-            if self.refresh(OutputName::BestGenerator, &bytes)? {
-                self.best_swd = Some(figures.swd);
-            }
+        let waiting = self.candidate.as_ref().map(|candidate| candidate.swd);
+        if waiting.or(self.best_swd).is_none_or(|best| figures.swd < best) {
+            let bytes = self.generator_bytes(Value::Null)?;
+            let cur_nimg = self.cur_nimg();
+            self.candidate = Some(Candidate { swd: figures.swd, cur_nimg, bytes });
+        }
+        if self.is_free() {
+            self.release_candidate(cancel)?;
         }
         Ok(())
     }
@@ -107,12 +108,8 @@ impl Run {
         }
     }
 
-    pub(super) fn write_generator(&mut self) -> Result<()> {
-        let bytes = self.generator_bytes()?;
-        self.setup.outputs.write(OutputName::Generator, &bytes)
-    }
-
-    pub(super) fn generator_bytes(&mut self) -> Result<Vec<u8>> {
+    /// The file of the weights of the moment, of which `audit` was found.
+    pub(super) fn generator_bytes(&mut self, audit: Value) -> Result<Vec<u8>> {
         let config = self.ranks.lead().config();
         let header = Header::new(
             config.g.clone(),
@@ -121,23 +118,20 @@ impl Run {
             self.history.to_json(),
         );
         let class_names = self.batches.dataset().class_names().cloned();
-        let header = Header { class_names, ..header };
+        let header = Header { audit, class_names, ..header };
         Ok(to_bytes(&header, self.ranks.lead_mut().g_ema()?)?)
     }
 
     /// The grid of the moment; `None` where `cancel` was due before it was done.
     pub(super) fn grid_png(&mut self, cancel: &Cancel) -> Result<Option<Vec<u8>>> {
-        let start = Instant::now();
-        let g = self.generator()?;
-        match cancel::scope(cancel.clone(), || self.grid.render(&g, GRID_AT_ONCE)) {
-            Ok(picture) => {
-                self.grid_time = start.elapsed();
-                Ok(Some(picture.to_png()?))
-            }
-            Err(error) if classify(&error) == Fault::DeviceLost => Err(error.into()),
-            Err(_) if cancel.is_due() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let (start, g, is_first) = (Instant::now(), self.generator()?, self.is_free());
+        let hides = |images: &Tensor| {
+            if is_first { Ok(vec![false; images.dim(0)?]) } else { self.gate.hides(images) }
+        };
+        let picture = cancel::unless_due(cancel, || self.grid.render(&g, GRID_AT_ONCE, hides))?;
+        let Some(picture) = picture else { return Ok(None) };
+        self.grid_time = start.elapsed();
+        Ok(Some(picture.to_png()?))
     }
 
     /// The grid at the end of the run, if the time allows; a stop signal shortens that time.

@@ -92,7 +92,7 @@ impl Run {
         let limit = self.setup.max_duration.filter(|_| ended == Ended::TimeLimit);
         let deadline = match ended {
             Ended::Stopped => Some(noticed + STATE_GRACE),
-            Ended::TimeLimit | Ended::Done | Ended::Lost => {
+            Ended::TimeLimit | Ended::Done | Ended::Lost | Ended::Withheld { .. } => {
                 limit.map(|limit| self.setup.started + limit)
             }
         };
@@ -118,6 +118,7 @@ mod tests {
 
     use super::*;
     use crate::data::{Dataset, Mirror};
+    use crate::job::gate::Level;
     use crate::job::keeper::{Keeper, Set};
     use crate::job::outputs::Outputs;
     use crate::job::params::Params;
@@ -153,6 +154,7 @@ mod tests {
             snap_interval: Duration::from_hours(1),
             started: Instant::now(),
             max_duration: None,
+            gate: Level::Report,
         };
         Run::new(dataset(), &config, setup, connect(&[Device::Cpu]).unwrap()).unwrap()
     }

@@ -23,6 +23,7 @@ fn run(folder: &Path, seed: u64) -> Run {
         snap_interval: Duration::ZERO,
         started: Instant::now(),
         max_duration: None,
+        gate: Level::Report,
     };
     Run::new(dataset.unwrap(), &config, setup, connect(&[Device::Cpu]).unwrap()).unwrap()
 }

@@ -1,0 +1,155 @@
+//! Weights on their way out: the latest and the best, past the gate.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::{Ended, Run};
+use crate::audit::Finding;
+use crate::job::gate::Training;
+use crate::job::outputs::OutputName;
+use crate::model::weights::{Header, store_from_bytes, to_bytes};
+use crate::model::{Generator, generator};
+use crate::ops::cancel::{self, Cancel};
+
+/// After a stop signal the look at the last weights must be over so soon, counted from the moment
+/// when the signal was noticed.
+const GRACE: Duration = Duration::from_secs(5);
+/// Cells of a grid for which as much is done as for a look, about.
+const GRIDS_PER_LOOK: u32 = 10;
+
+/// A generator that is nearer to the data than the one in the best one's file.
+pub(super) struct Candidate {
+    pub(super) swd: f64,
+    pub(super) cur_nimg: u64,
+    /// The file.
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Run {
+    /// Writes the weights of the moment, and the candidate, as far as they may leave; what was there
+    /// before stays where they may not, or where `cancel` comes first.
+    pub(super) fn release(&mut self, cancel: &Cancel) -> Result<()> {
+        self.release_candidate(cancel)?;
+        if let Some(bytes) = self.latest(cancel)? {
+            self.refresh(OutputName::Generator, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The same at the end of the run, where the time allows.
+    pub(super) fn last_release(&mut self, (ended, noticed): (Ended, Instant)) -> Result<()> {
+        let flag = Some(Arc::clone(&self.setup.stop));
+        let cancel = match ended {
+            Ended::Stopped => Cancel { flag: None, deadline: Some(noticed + GRACE) },
+            Ended::TimeLimit => {
+                let limit = self.setup.max_duration;
+                Cancel { flag, deadline: limit.map(|limit| self.setup.started + limit) }
+            }
+            Ended::Done | Ended::Lost | Ended::Withheld { .. } => Cancel { flag, deadline: None },
+        };
+        if !matches!(ended, Ended::Stopped | Ended::Withheld { .. }) {
+            self.release_candidate(&cancel)?;
+        }
+        let has_time = cancel.deadline.is_none_or(|at| Instant::now() + self.look_time() < at);
+        let bytes = if self.is_free() && ended == Ended::Done {
+            let g = self.generator()?;
+            let finding = self.audited(&g, self.cur_nimg(), &cancel)?;
+            if let Some(finding) = &finding {
+                info!("audit: {finding}");
+            }
+            Some(self.generator_bytes(json!(finding))?)
+        } else if self.is_free() || has_time && !matches!(ended, Ended::Withheld { .. }) {
+            self.latest(&cancel)?
+        } else {
+            None
+        };
+        match bytes {
+            Some(bytes) => self.setup.outputs.write(OutputName::Generator, &bytes),
+            None => {
+                info!("generator.safetensors is that of the last refresh, if any");
+                Ok(())
+            }
+        }
+    }
+
+    /// The weights of the moment as a file, where they may leave.
+    fn latest(&mut self, cancel: &Cancel) -> Result<Option<Vec<u8>>> {
+        if !self.setup.outputs.takes_weights() {
+            return Ok(None);
+        }
+        if self.is_free() {
+            return self.generator_bytes(Value::Null).map(Some);
+        }
+        let g = self.generator()?;
+        let Some(finding) = self.audited(&g, self.cur_nimg(), cancel)? else { return Ok(None) };
+        let is_out = self.gate.lets_out(&finding);
+        self.gate.count(is_out);
+        info!("audit: {finding}");
+        if !is_out {
+            warn!("the weights of the moment are held back: too near to the pictures");
+            return Ok(None);
+        }
+        self.has_released = true;
+        self.generator_bytes(json!(finding)).map(Some)
+    }
+
+    /// Writes the best generator if a better one waits and may leave.
+    pub(super) fn release_candidate(&mut self, cancel: &Cancel) -> Result<()> {
+        let Some(Candidate { swd, cur_nimg, mut bytes }) = self.candidate.take() else {
+            return Ok(());
+        };
+        if !self.is_free() {
+            let (header, store) = store_from_bytes(&bytes, self.ranks.lead().device())?;
+            let g = generator(&header.model, &store.frozen())?;
+            let Some(finding) = self.audited(&g, cur_nimg, cancel)? else {
+                self.candidate = Some(Candidate { swd, cur_nimg, bytes });
+                return Ok(());
+            };
+            if !self.gate.lets_out(&finding) {
+                info!("audit of the best weights: {finding}");
+                return Ok(());
+            }
+            self.has_released = true;
+            bytes = to_bytes(&Header { audit: json!(finding), ..header }, &store)?;
+        }
+        if self.refresh(OutputName::BestGenerator, &bytes)? {
+            self.best_swd = Some(swd);
+        }
+        Ok(())
+    }
+
+    /// Whether weights leave without a look: where nothing is held back, and after the first step of
+    /// all, when they are noise or what the buyer brought.
+    pub(super) fn is_free(&self) -> bool {
+        !self.gate.is_binding() || self.ranks.lead().num_steps() == 1
+    }
+
+    /// How long a look takes, about.
+    pub(super) fn look_time(&self) -> Duration {
+        if !self.gate.is_binding() {
+            return Duration::ZERO;
+        }
+        self.gate.time().unwrap_or(GRIDS_PER_LOOK * self.grid_time)
+    }
+
+    /// What samples of `g` are like; `None` where `cancel` comes first.
+    fn audited(
+        &mut self,
+        g: &Generator,
+        cur_nimg: u64,
+        cancel: &Cancel,
+    ) -> Result<Option<Finding>> {
+        let training = Training {
+            dataset: self.batches.dataset(),
+            label_pool: self.label_pool.as_ref(),
+            cur_nimg,
+            device: self.ranks.lead().device(),
+        };
+        let gate = &mut self.gate;
+        cancel::unless_due(cancel, || gate.audit(g, training))
+    }
+}
