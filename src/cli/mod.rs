@@ -1,6 +1,7 @@
 //! The command line: what a person does at home, and the job when nothing is said.
 
 mod asset;
+mod audit;
 mod augment;
 mod check;
 mod count;
@@ -69,6 +70,8 @@ enum Command {
     Augment(augment::AugmentArgs),
     /// For the data owner: says what a training would read; writes nothing.
     Check(check::CheckArgs),
+    /// For the data owner: says whether samples of weights are near-copies of pictures.
+    Audit(audit::AuditArgs),
     /// Compares this machine's GPU with its processor, op by op, and measures it.
     Doctor(doctor::DoctorArgs),
     /// Measures how fast this machine trains.
@@ -114,6 +117,7 @@ impl Cli {
             Some(Command::Generate(args)) => generate::run(&args, &stop),
             Some(Command::Augment(args)) => augment::run(&args, &stop),
             Some(Command::Check(args)) => check::run(&args, &stop),
+            Some(Command::Audit(args)) => audit::run(&args, stop),
             Some(Command::Doctor(args)) => doctor::run(&args, stop),
             Some(Command::Estimate(args)) => estimate::run(&args, stop, started),
             Some(Command::Asset(args)) => asset::run(&args),

@@ -166,7 +166,8 @@ impl Gate {
 
 /// Whether so few samples look like copies that chance may have done it.
 fn is_doubtful(finding: &Finding) -> bool {
-    finding.verdict == Verdict::Withhold && lower(finding.near_copies, finding.samples) <= LIMIT
+    let Finding { verdict, near_copies, samples, .. } = *finding;
+    verdict != Verdict::Pass && near_copies > 0 && lower(near_copies, samples) <= LIMIT
 }
 
 /// Makes the samples of these numbers, and compares them.
@@ -231,8 +232,38 @@ mod tests {
     fn few_copies_are_looked_at_again() {
         assert!(is_doubtful(&finding(Verdict::Withhold, 1)));
         assert!(!is_doubtful(&finding(Verdict::Withhold, 10)));
-        assert!(!is_doubtful(&finding(Verdict::Inconclusive, 1)));
+        assert!(is_doubtful(&finding(Verdict::Inconclusive, 1)));
+        assert!(!is_doubtful(&finding(Verdict::Inconclusive, 0)));
         assert!(!is_doubtful(&finding(Verdict::Pass, 0)));
+    }
+
+    /// Pictures that a generator makes: with the seed of a gate, the first lot that this looks at.
+    fn made_by(g: &Generator, seed: u64, count: usize) -> Vec<u8> {
+        let z = Rng::new(seed, Stream::Audit, FIRST_STEP + 1000).normals_of_part(0, count * 128);
+        let z = Tensor::from_vec(z, (count, 128), &Device::Cpu).unwrap().to_dtype(DType::F32);
+        let images = g.forward(&z.unwrap(), None, Truncation::NONE, Noise::Const).unwrap();
+        let values = images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values.iter().map(|x| (x * 127.5 + 127.5).round().clamp(0.0, 255.0) as u8).collect()
+    }
+
+    #[test]
+    fn weights_that_give_back_a_few_pictures_are_held_back() {
+        let config = train_config(Cfg::Tiny, 16, 0, &Overrides::default()).g;
+        let store = Store::new(DType::F32, &Device::Cpu);
+        let g = generator(&config, &store.init(1)).unwrap();
+        for (seed, is_out, near_copies) in [(3, false, AT_ONCE), (4, true, 0)] {
+            let dataset = Dataset::from_raw(16, made_by(&g, seed, AT_ONCE), 0, vec![]).unwrap();
+            let training = Training {
+                dataset: &dataset,
+                label_pool: None,
+                cur_nimg: 1000,
+                device: &Device::Cpu,
+            };
+            let mut gate = Gate::new(Level::Withhold, 3);
+            let finding = gate.audit(&g, training).unwrap();
+            assert_eq!(finding.near_copies, near_copies, "{finding}");
+            assert_eq!(gate.lets_out(&finding), is_out, "{finding}");
+        }
     }
 
     /// The same weights after the same images are found to be the same, and looked at once.

@@ -58,9 +58,6 @@ impl Run {
         let bytes = if self.is_free() && ended == Ended::Done {
             let g = self.generator()?;
             let finding = self.audited(&g, self.cur_nimg(), &cancel)?;
-            if let Some(finding) = &finding {
-                info!("audit: {finding}");
-            }
             Some(self.generator_bytes(json!(finding))?)
         } else if self.is_free() || has_time && !matches!(ended, Ended::Withheld { .. }) {
             self.latest(&cancel)?
@@ -88,7 +85,6 @@ impl Run {
         let Some(finding) = self.audited(&g, self.cur_nimg(), cancel)? else { return Ok(None) };
         let is_out = self.gate.lets_out(&finding);
         self.gate.count(is_out);
-        info!("audit: {finding}");
         if !is_out {
             warn!("the weights of the moment are held back: too near to the pictures");
             return Ok(None);
@@ -110,7 +106,7 @@ impl Run {
                 return Ok(());
             };
             if !self.gate.lets_out(&finding) {
-                info!("audit of the best weights: {finding}");
+                warn!("the best weights are held back: too near to the pictures");
                 return Ok(());
             }
             self.has_released = true;
@@ -149,7 +145,11 @@ impl Run {
             cur_nimg,
             device: self.ranks.lead().device(),
         };
-        let gate = &mut self.gate;
-        cancel::unless_due(cancel, || gate.audit(g, training))
+        let (start, gate) = (Instant::now(), &mut self.gate);
+        let finding = cancel::unless_due(cancel, || gate.audit(g, training))?;
+        if let Some(finding) = &finding {
+            info!("audit: {finding}, {:.1} s", start.elapsed().as_secs_f64());
+        }
+        Ok(finding)
     }
 }

@@ -1,0 +1,75 @@
+//! `audit`: what the gate of a job would say of weights; writes nothing.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use tracing::info;
+
+use super::UsageError;
+use super::train::must_exist;
+use crate::data::{Batches, load, scan};
+use crate::job::flags::ParamFlags;
+use crate::job::gate::{Gate, Level, Training};
+use crate::job::params::Params;
+use crate::job::prepare::asset_at;
+use crate::model::weights::from_bytes;
+use crate::ops::cancel::{self, Cancel};
+use crate::ops::device::open;
+
+/// Flags of `audit`.
+#[derive(Debug, clap::Args)]
+pub(super) struct AuditArgs {
+    /// A generator.safetensors.
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// The folder, archive or picture that it was trained on.
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Prints one JSON object on stdout.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    params: ParamFlags,
+}
+
+pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
+    let params = args.params.params()?;
+    must_exist(&args.data)?;
+    let bytes = fs::read(&args.weights)
+        .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
+    let opened = open(params.device)?;
+    let (header, g) = from_bytes(&bytes, &opened.device)
+        .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
+    let params = Params { resolution: Some(header.model.img_resolution), ..params };
+    let options = params.load_options(opened.kind, None);
+    let assets = [asset_at(&args.data)];
+    let scanned = scan(&assets, &options, &stop)?;
+    let batches = Batches::new(load(&assets, &options, &scanned, &stop)?, params.seed);
+    let (dataset, label_pool) = (batches.dataset(), batches.label_pool(&opened.device)?);
+    let (asked, has) = (header.model.c_dim, dataset.label_dim());
+    if asked != has {
+        let message = format!(
+            "expected pictures with labels of {asked} values, as these weights have, came {has}; \
+             see --cond"
+        );
+        return Err(UsageError(message).into());
+    }
+    let training = Training {
+        dataset,
+        label_pool: label_pool.as_ref(),
+        cur_nimg: header.cur_nimg,
+        device: &opened.device,
+    };
+    let mut gate = Gate::new(Level::Report, params.seed);
+    let cancel = Cancel { flag: Some(stop), deadline: None };
+    let Some(finding) = cancel::unless_due(&cancel, || gate.audit(&g, training))? else {
+        info!("stopped before the audit was done");
+        return Ok(());
+    };
+    let text = if args.json { serde_json::to_string(&finding)? } else { finding.to_string() };
+    writeln!(std::io::stdout().lock(), "{text}").context("stdout")
+}
