@@ -188,7 +188,7 @@ fn look_at(
             let pick = |i: usize| rng.below((2 * (start + i) as u64 + 1) << 32, rows) as u32;
             pool.index_select(&Tensor::from_iter((0..AT_ONCE).map(pick), pool.device())?, 0)
         });
-        let psi = if start / AT_ONCE % 2 == 0 { 1.0 } else { PSI };
+        let psi = if (start / AT_ONCE).is_multiple_of(2) { 1.0 } else { PSI };
         let truncation = Truncation { psi, cutoff: None };
         audit.add(&g.forward(&z, c.transpose()?.as_ref(), truncation, Noise::Const)?)?;
     }

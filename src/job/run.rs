@@ -18,7 +18,7 @@ use candle_core::Device;
 use serde_json::Value;
 use tracing::{info, warn};
 
-use self::release::Candidate;
+use self::release::{Candidate, open_gate};
 use super::fault;
 use super::gate::{Gate, Level};
 use super::keeper::Keeper;
@@ -26,7 +26,7 @@ use super::outputs::{OutputName, Outputs};
 use super::progress::{Progress, Reporter, TrainerState};
 use super::quality::{Figures, Quality};
 use super::statistics::{History, MIN_MEAN_NIMG, Window};
-use crate::data::{Batches, DataError, Dataset, Mirror};
+use crate::data::{Batches, Dataset, Mirror};
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::collective::Member;
 use crate::ops::device::{Fault, classify};
@@ -334,18 +334,12 @@ impl Run {
     }
 }
 
-/// The gate of a run, which has looked at the pictures if it may hold something back.
-fn open_gate(setup: &Setup, dataset: &Dataset, seed: u64) -> Result<Gate> {
-    let mut gate = Gate::new(setup.gate, seed);
-    if gate.is_binding() {
-        let cancel = Cancel { flag: Some(Arc::clone(&setup.stop)), deadline: None };
-        let looked = cancel::unless_due(&cancel, || gate.prepare(dataset).map(|_| ()))?;
-        looked.ok_or(DataError::Stopped)?;
-    }
-    Ok(gate)
-}
-
-/// Images between numbered grids: 1 kimg in short runs, 4 in long ones.
+/// Images between numbered grids: the fewer, the more of a small network's time goes into them (of
+/// the smallest, a seventh where there is one for each kimg).
 fn grid_interval(config: &TrainConfig) -> u64 {
-    if config.total_kimg <= 100.0 { 1000 } else { 4000 }
+    match config.total_kimg {
+        ..=10.0 => 1000,
+        ..=100.0 => 2000,
+        _ => 4000,
+    }
 }

@@ -7,9 +7,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{Ended, Run};
+use super::{Ended, Run, Setup};
 use crate::audit::Finding;
-use crate::job::gate::Training;
+use crate::data::{DataError, Dataset};
+use crate::job::gate::{Gate, Training};
 use crate::job::outputs::OutputName;
 use crate::model::weights::{Header, store_from_bytes, to_bytes};
 use crate::model::{Generator, generator};
@@ -64,13 +65,11 @@ impl Run {
         } else {
             None
         };
-        match bytes {
-            Some(bytes) => self.setup.outputs.write(OutputName::Generator, &bytes),
-            None => {
-                info!("generator.safetensors is that of the last refresh, if any");
-                Ok(())
-            }
-        }
+        let Some(bytes) = bytes else {
+            info!("generator.safetensors is that of the last refresh, if any");
+            return Ok(());
+        };
+        self.setup.outputs.write(OutputName::Generator, &bytes)
     }
 
     /// The weights of the moment as a file, where they may leave.
@@ -152,4 +151,18 @@ impl Run {
         }
         Ok(finding)
     }
+}
+
+/// The gate of a run, which has looked at the pictures if it may hold something back.
+///
+/// # Errors
+/// Fails if memory cannot be had, or when stopped.
+pub(super) fn open_gate(setup: &Setup, dataset: &Dataset, seed: u64) -> Result<Gate> {
+    let mut gate = Gate::new(setup.gate, seed);
+    if gate.is_binding() {
+        let cancel = Cancel { flag: Some(Arc::clone(&setup.stop)), deadline: None };
+        let looked = cancel::unless_due(&cancel, || gate.prepare(dataset).map(|_| ()))?;
+        looked.ok_or(DataError::Stopped)?;
+    }
+    Ok(gate)
 }
