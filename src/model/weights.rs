@@ -59,22 +59,32 @@ impl Header {
 /// # Errors
 /// Fails if a weight is not finite.
 pub fn to_bytes(header: &Header, store: &Store) -> Result<Vec<u8>> {
-    let mut tensors = Vec::new();
-    for (name, var) in store.tensors() {
-        let values = var.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let tensors = store.tensors().into_iter();
+    let tensors = tensors.map(|(name, var)| (name, var.as_detached_tensor())).collect();
+    let json = serde_json::to_string(header).map_err(candle_core::Error::wrap)?;
+    serialize(tensors, (ENTRY, json))
+}
+
+/// The bytes of a safetensors file of f32 tensors with one entry of metadata.
+///
+/// # Errors
+/// Fails if a weight is not finite.
+pub fn serialize(tensors: Vec<(String, Tensor)>, entry: (&str, String)) -> Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    for (name, tensor) in tensors {
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         if values.iter().any(|value| !value.is_finite()) {
             bail!("{name}: expected finite weights");
         }
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        tensors.push((name, var.dims().to_vec(), bytes));
+        contents.push((name, tensor.dims().to_vec(), bytes));
     }
-    let views = tensors
+    let views = contents
         .iter()
         .map(|(name, dims, bytes)| Ok((name, TensorView::new(Dtype::F32, dims.clone(), bytes)?)))
         .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(candle_core::Error::wrap)?;
-    let json = serde_json::to_string(header).map_err(candle_core::Error::wrap)?;
-    let metadata = HashMap::from([(ENTRY.to_owned(), json)]);
+    let metadata = HashMap::from([(entry.0.to_owned(), entry.1)]);
     safetensors::serialize(views, Some(metadata)).map_err(candle_core::Error::wrap)
 }
 
