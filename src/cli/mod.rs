@@ -3,6 +3,7 @@
 mod asset;
 mod augment;
 mod check;
+mod convert;
 mod count;
 mod demo;
 mod demo_set;
@@ -67,6 +68,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Shows what augmentation does, on pictures made from a generator's weights.
     Augment(augment::AugmentArgs),
+    /// Reads a network of other StyleGAN2 tools, or writes one for them.
+    Convert(convert::ConvertArgs),
     /// For the data owner: says what a training would read; writes nothing.
     Check(check::CheckArgs),
     /// Compares this machine's GPU with its processor, op by op, and measures it.
@@ -113,6 +116,7 @@ impl Cli {
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
             Some(Command::Augment(args)) => augment::run(&args, &stop),
+            Some(Command::Convert(args)) => convert::run(&args),
             Some(Command::Check(args)) => check::run(&args, &stop),
             Some(Command::Doctor(args)) => doctor::run(&args, stop),
             Some(Command::Estimate(args)) => estimate::run(&args, stop, started),
