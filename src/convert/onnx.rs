@@ -230,3 +230,57 @@ impl Export<'_> {
         self.graph.tensor(&format!("filter{channels}"), &filter)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use candle_core::{DType, Device};
+
+    use super::super::proto::Model;
+    use super::*;
+    use crate::model::generator;
+
+    /// Whatever a runtime asks of any graph: each value is made once, before it is used.
+    #[test]
+    fn values_are_made_before_they_are_used() -> Result<()> {
+        for architecture in [Architecture::Orig, Architecture::Skip, Architecture::Resnet] {
+            let config = GeneratorConfig {
+                z_dim: 4,
+                c_dim: 2,
+                w_dim: 6,
+                img_resolution: 16,
+                img_channels: 1,
+                mapping_layers: 2,
+                channel_base: 64,
+                channel_max: 8,
+                conv_clamp: Some(256.0),
+                architecture,
+            };
+            let store = Store::new(DType::F32, &Device::Cpu);
+            generator(&config, &store.init(0))?;
+            let model = Model::decode(to_bytes(&config, &store)?.as_slice()).unwrap();
+            let graph = model.graph.unwrap();
+            let inputs: Vec<_> = graph.input.into_iter().map(|input| input.name).collect();
+            assert_eq!(inputs, ["z", "c", "truncation_psi"]);
+            let mut made: HashSet<String> = inputs.into_iter().collect();
+            for constant in graph.initializer {
+                let count: i64 = constant.dims.iter().product();
+                let size = if constant.data_type == super::super::proto::FLOAT { 4 } else { 8 };
+                assert_eq!(constant.raw_data.len() as i64, count * size, "{}", constant.name);
+                assert!(made.insert(constant.name));
+            }
+            let mut used = HashSet::new();
+            for node in graph.node {
+                for input in node.input {
+                    assert!(made.contains(&input), "{}: {input}", node.name);
+                    used.insert(input);
+                }
+                assert!(node.output.into_iter().all(|output| made.insert(output)));
+            }
+            used.insert(graph.output[0].name.clone());
+            assert_eq!(made, used, "nothing is made in vain");
+        }
+        Ok(())
+    }
+}

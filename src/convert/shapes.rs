@@ -167,4 +167,14 @@ mod tests {
         assert!(channel_rule(&[(4, 16), (8, 32)]).is_err());
         assert!(channel_rule(&[(4, 16), (8, 8), (16, 8)]).is_err());
     }
+
+    #[test]
+    fn another_generator_is_refused_in_words() {
+        let of = |name: &str| Shapes(BTreeMap::from([(name.to_owned(), vec![8, 8])]));
+        let refusal = |name| of(name).generator(Unshaped::default()).unwrap_err().to_string();
+        assert!(refusal("synthesis.input.weight").contains("StyleGAN3's own generator"));
+        assert!(
+            refusal("synthesis.b4.conv0.weight").starts_with("synthesis.b4.conv1.weight: missing")
+        );
+    }
 }

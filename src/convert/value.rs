@@ -11,6 +11,8 @@ use super::printable;
 
 /// Longest mapping or sequence that is searched or walked through.
 const MAX_MEMBERS: usize = 4096;
+/// Most names that an error lists.
+const MAX_NAMES: usize = 8;
 
 /// Index of a value in its [`Table`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,12 +167,16 @@ impl<'a> Table<'a> {
     /// The member `key` of a dictionary.
     ///
     /// # Errors
-    /// Fails, naming it as part of `what`, if it is missing.
+    /// Fails, naming it as part of `what` and saying what there is, if it is missing.
     pub(super) fn expect(&self, id: Id, key: &str, what: &str) -> Result<Id> {
-        match self.member(id, key)? {
-            Some(id) => Ok(id),
-            None => bail!("{}: expected an entry \"{key}\", got none", printable(what)),
+        if let Some(id) = self.member(id, key)? {
+            return Ok(id);
         }
+        let members = self.members(id)?.unwrap_or_default().iter();
+        let names = members.filter_map(|(name, _)| self.text(*name)).take(MAX_NAMES);
+        let names: Vec<String> = names.map(printable).collect();
+        let came = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        bail!("{}: expected an entry \"{key}\", got {came}", printable(what))
     }
 
     pub(super) fn text(&self, id: Id) -> Option<&'a str> {

@@ -146,7 +146,9 @@ fn tensor(name: &str, view: &TensorView, device: &Device) -> Result<Tensor> {
 fn read_header(bytes: &[u8]) -> Result<Header> {
     let metadata = match SafeTensors::read_metadata(bytes) {
         Ok((_, metadata)) => metadata,
-        Err(error) => bail!("not a safetensors file ({error}); expected generator.safetensors"),
+        Err(error) => bail!(
+            "not a safetensors file ({error}); expected generator.safetensors, or convert the file first"
+        ),
     };
     let json = metadata.metadata().as_ref().and_then(|entries| entries.get(ENTRY));
     let Some(json) = json else {

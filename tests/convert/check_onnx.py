@@ -11,10 +11,12 @@ import numpy as np
 import onnxruntime
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from network import Golden, latent, pixels
 
 GOLDEN, WORK, PROGRAM = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]).resolve()
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures/convert"
 TOLERANCE = 1e-4
 failures = []
 
@@ -31,7 +33,7 @@ def run(*arguments):
 
 def session(source):
     """The model of a file, and how it is called."""
-    model = WORK / f"{source}.onnx"
+    model = WORK / f"{Path(source).name}.onnx"
     run("convert", WORK / source, "--out", model, "--to", "onnx")
     loaded = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 
@@ -78,5 +80,9 @@ for key in file.json("variants"):
     img = call(file.tensors[f"{key}.z"])
     check(f"arch{key}: onnxruntime and the reference", difference(img, file.tensors[f"{key}.img"]), TOLERANCE)
     same_as_ours(f"arch{key}.pkl", call, file.tensors[f"{key}.z"].shape[1], 0)
+with safe_open(FIXTURES / "expected.safetensors", "pt") as file:
+    call = session(FIXTURES / "small4.pkl")
+    img = call(file.get_tensor("z"), psi=0.7)
+    check("small: onnxruntime and torch, clamped", difference(img, file.get_tensor("img_clamped")), TOLERANCE)
 if failures:
     sys.exit("failed: " + "; ".join(failures))

@@ -194,7 +194,7 @@ def all_snapshots(golden, out):
     state = rosinality(file.with_prefix("G."))
     parameter = torch.nn.Parameter(torch.ones(3))
     parameter.grad = torch.ones(3)
-    optimizer = torch.optim.Adam([parameter], lr=0.002, betas=(0, 0.99))
+    optimizer = torch.optim.Adam([parameter], lr=0.002, betas=(0.0, 0.99))
     optimizer.step()
     theirs = {"g": state, "g_ema": state, "g_optim": optimizer.state_dict(), "ada_aug_p": 0.0}
     theirs["args"] = argparse.Namespace(size=32, path="/home/artist/paintings.lmdb")
