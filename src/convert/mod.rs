@@ -20,6 +20,7 @@ mod pytorch;
 mod rosinality;
 mod shapes;
 mod stylegan2_ada;
+mod tensor;
 mod torch;
 mod value;
 
@@ -29,7 +30,8 @@ use serde_json::json;
 pub use network::{Config, Network};
 
 use crate::model::weights::{ENTRY, Header, MAX_BYTES, store_from_bytes, to_bytes};
-use torch::{Opened, Storages, Weights};
+use tensor::Weights;
+use torch::{Opened, Storages};
 use value::Span;
 
 /// Which network of a file.
@@ -73,8 +75,7 @@ pub fn open(bytes: &[u8], which: Which) -> Result<Network> {
     let span = Span { bytes, at: 0 };
     let mut weights = Weights::of_file(bytes.len());
     match torch::open(span)? {
-        Opened::Saved(saved) => {
-            let (table, storages) = saved.into_parts();
+        Opened::Saved(table, storages) => {
             rosinality::read((&table, &storages), which, &mut weights)
         }
         Opened::Plain(table, count) if count == bytes.len() => {

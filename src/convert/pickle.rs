@@ -12,14 +12,12 @@ use std::collections::HashMap;
 use candle_core::{Result, bail};
 
 use super::printable;
-use super::value::{Global, Id, Object, Span, Table, Value};
+use super::value::{Global, Id, MAX_NAME, Object, Span, Table, Value};
 
 /// Most values of a pickle: a snapshot at 1024 pixels has some 20,000.
 const MAX_VALUES: usize = 1 << 19;
 /// Most opcodes of a pickle.
 pub(super) const MAX_STEPS: usize = 1 << 21;
-/// Longest name of a module or of something in it.
-const MAX_NAME: usize = 200;
 
 /// Reads one pickle at the begin of `span`, of at most `max_steps` opcodes.
 ///

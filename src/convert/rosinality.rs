@@ -1,11 +1,11 @@
 //! Checkpoints in the layout of rosinality's StyleGAN2: `torch.save` of a dictionary whose
-//! `g_ema` and `g` are state dictionaries of a generator.
+//! `g_ema`, `g` and `d` are state dictionaries.
 //!
-//! It is the generator of the architecture skip without labels, under other names and with two
-//! other conventions. A modulated convolution there scales its weight by `1 / sqrt(fan_in)`
-//! before it is demodulated, here that is part of the weight (a 1x1 one to RGB is scaled in both).
-//! And the mean of `w` is not part of the network: where the file has none as `latent_avg`, it is
-//! computed as those tools do, from 4,096 latents.
+//! They are the generator of the architecture skip and the discriminator resnet, without labels,
+//! under other names and with two other conventions. A modulated convolution there scales its
+//! weight by `1 / sqrt(fan_in)` before it is demodulated, here that is part of the weight (a 1x1 one
+//! to RGB is scaled in both). And the mean of `w` is not part of the network: where the file has
+//! none as `latent_avg`, it is computed as those tools do, from 4,096 latents.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use candle_core::{Result, Tensor, bail};
 
 use super::network::{Config, Named, Network, check_filter, store_of};
 use super::shapes::{Shapes, Unshaped};
-use super::torch::{Lazy, Storages, Weights};
+use super::tensor::{Lazy, Weights};
+use super::torch::Storages;
 use super::value::Table;
 use super::{Which, printable};
 use crate::model::Store;
@@ -23,10 +24,15 @@ use crate::ops::rng::{Rng, Stream};
 
 /// Latents whose `w` are averaged.
 const NUM_LATENTS: usize = 4096;
+/// What such a file is called.
+const SOURCE: &str = "a checkpoint of rosinality's layout";
 /// Name of the mean of `w` in our networks.
 const W_AVG: &str = "mapping.w_avg";
 
-/// The generator `which` of a checkpoint.
+/// Images per group whose variety the discriminators of those tools see.
+const MBSTD_GROUP_SIZE: usize = 4;
+
+/// The network `which` of a checkpoint.
 ///
 /// # Errors
 /// Fails, naming it, at whatever is not as in a StyleGAN2.
@@ -38,36 +44,54 @@ pub(super) fn read(
     let key = match which {
         Which::GEma => "g_ema",
         Which::G => "g",
-        Which::D => {
-            bail!("expected a generator to be asked for; of a .pt the discriminator is not read")
-        }
+        Which::D => "d",
     };
     let root = table.expect(table.root, key, "the checkpoint")?;
-    let mut tensors = Vec::new();
+    let mut found = Vec::new();
     for (name, id) in table.members(root)?.unwrap_or_default() {
-        let name = table.text(*name).unwrap_or("?");
-        let taken = storages.tensor(table, *id).and_then(|lazy| take(name, &lazy, weights));
+        found.push((table.name(*name).unwrap_or("?"), *id));
+    }
+    let num_blocks = found.iter().filter(|(name, _)| name.ends_with(".conv1.0.weight")).count();
+    let mut tensors = Vec::new();
+    for (name, id) in found {
+        let taken = Lazy::find(table, storages, id).and_then(|lazy| {
+            let parts: Vec<&str> = name.split('.').collect();
+            let renamed =
+                if which == Which::D { renamed_d(&parts, num_blocks) } else { renamed_g(&parts) };
+            take(name, renamed, &lazy, weights)
+        });
         let taken = taken.map_err(|error| {
             candle_core::Error::msg(format!("{key}: {}: {error}", printable(name)))
         })?;
         tensors.extend(taken);
     }
-    let mean = table.member(table.root, "latent_avg")?;
-    let mean = mean.map(|id| mean_of_file(storages.tensor(table, id), weights)).transpose()?;
-    let has_own_mean = mean.is_some();
     let shapes = tensors.iter().map(|tensor| (tensor.name.clone(), tensor.dims.clone()));
     let shapes = Shapes(shapes.collect::<BTreeMap<_, _>>());
-    let named = |error| candle_core::Error::msg(format!("{key}: {error}"));
-    let config = shapes.generator(Unshaped::default()).map_err(named)?;
+    let mean = table.member(table.root, "latent_avg")?;
+    let mean = mean.map(|id| mean_of_file(Lazy::find(table, storages, id), weights)).transpose()?;
+    let network = if which == Which::D { d(&shapes, tensors) } else { g(&shapes, tensors, mean) };
+    network.map_err(|error| candle_core::Error::msg(format!("{key}: {error}")))
+}
+
+fn d(shapes: &Shapes, tensors: Vec<Named>) -> Result<Network> {
+    let mbstd_group_size = Some(MBSTD_GROUP_SIZE);
+    let config = shapes.discriminator(Unshaped { mbstd_group_size, ..Unshaped::default() })?;
+    let config = Config::Discriminator(config);
+    let store = store_of(&config, tensors)?;
+    Ok(Network { config, store, source: SOURCE, header: None, has_own_mean: true })
+}
+
+fn g(shapes: &Shapes, mut tensors: Vec<Named>, mean: Option<Vec<f32>>) -> Result<Network> {
+    let config = shapes.generator(Unshaped::default())?;
+    let has_own_mean = mean.is_some();
     let values = mean.unwrap_or_else(|| vec![0.0; config.w_dim]);
     tensors.push(Named { name: W_AVG.to_owned(), dims: vec![values.len()], values });
-    let config = Config::Generator(config);
-    let store = store_of(&config, tensors).map_err(named)?;
-    if let (false, Config::Generator(config)) = (has_own_mean, &config) {
-        store.set(W_AVG, &mean_of_latents(config, &store)?)?;
+    let store = store_of(&Config::Generator(config.clone()), tensors)?;
+    if !has_own_mean {
+        store.set(W_AVG, &mean_of_latents(&config, &store)?)?;
     }
-    let source = "a checkpoint of rosinality's layout";
-    Ok(Network { config, store, source, header: None, has_own_mean })
+    let config = Config::Generator(config);
+    Ok(Network { config, store, source: SOURCE, header: None, has_own_mean })
 }
 
 fn mean_of_file(lazy: Result<Lazy>, weights: &mut Weights) -> Result<Vec<f32>> {
@@ -86,13 +110,20 @@ fn mean_of_latents(config: &GeneratorConfig, store: &Store) -> Result<Tensor> {
 }
 
 /// A tensor under our name, or none where it is a filter.
-fn take(name: &str, lazy: &Lazy, weights: &mut Weights) -> Result<Option<Named>> {
+fn take(
+    name: &str,
+    renamed: Option<String>,
+    lazy: &Lazy,
+    weights: &mut Weights,
+) -> Result<Option<Named>> {
     let mut values = weights.values(lazy)?;
     let parts: Vec<&str> = name.split('.').collect();
     let last = &parts[parts.len().saturating_sub(2)..];
     match last {
-        ["blur" | "upsample", "kernel"] => {
-            check_filter(name, &values, 4.0)?; // zeros between pixels take their share
+        // Where zeros come between pixels, the filter makes up for them.
+        [before, "kernel"] => {
+            let gain = if matches!(*before, "blur" | "upsample") { 4.0 } else { 1.0 };
+            check_filter(name, &values, gain)?;
             return Ok(None);
         }
         ["conv", "weight"] if !name.starts_with("to_rgb") => {
@@ -104,8 +135,8 @@ fn take(name: &str, lazy: &Lazy, weights: &mut Weights) -> Result<Option<Named>>
         }
         _ => {}
     }
-    let Some(renamed) = renamed(&parts) else {
-        bail!("expected a tensor of the generator, got one of an unknown name");
+    let Some(name) = renamed else {
+        bail!("expected a tensor of a StyleGAN2, got one of an unknown name");
     };
     let dims = match last {
         ["noise", "weight"] => Vec::new(),
@@ -114,12 +145,36 @@ fn take(name: &str, lazy: &Lazy, weights: &mut Weights) -> Result<Option<Named>>
         ["conv", "weight"] | ["input", _] => lazy.dims.iter().copied().skip(1).collect(), // [1, ..]
         _ => lazy.dims.clone(),
     };
-    Ok(Some(Named { name: renamed, dims, values }))
+    Ok(Some(Named { name, dims, values }))
 }
 
-/// Our name of a tensor.
-fn renamed(parts: &[&str]) -> Option<String> {
-    let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number < 32);
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| *number < 32)
+}
+
+/// Our name of a discriminator's tensor; blocks are counted from the image on.
+fn renamed_d(parts: &[&str], num_blocks: usize) -> Option<String> {
+    let block = |k: u32| Some(format!("b{}", 4u64 << (num_blocks as u32).checked_sub(k)?.min(32)));
+    let (module, what) = match parts {
+        ["convs", "0", "0" | "1", what] => (format!("{}.fromrgb", block(0)?), what),
+        ["convs", k, layer, "0" | "1" | "2", what] => {
+            let layer = match *layer {
+                "conv1" => "conv0",
+                "conv2" => "conv1",
+                other => other,
+            };
+            (format!("{}.{layer}", block(number(k)?.checked_sub(1)?)?), what)
+        }
+        ["final_conv", "0" | "1", what] => ("b4.conv".to_owned(), what),
+        ["final_linear", "0", what] => ("b4.fc".to_owned(), what),
+        ["final_linear", "1", what] => ("b4.out".to_owned(), what),
+        _ => return None,
+    };
+    Some(format!("{module}.{what}"))
+}
+
+/// Our name of a generator's tensor.
+fn renamed_g(parts: &[&str]) -> Option<String> {
     // Two layers to a resolution, from 8 pixels on.
     let layer = |k: u32| format!("synthesis.b{}.conv{}", 8u64 << (k / 2), k % 2);
     let (module, rest) = match parts {
@@ -154,6 +209,7 @@ mod tests {
 
     #[test]
     fn layers_meet_by_their_resolution() {
+        let parts = |name: &'static str| name.split('.').collect::<Vec<_>>();
         for (theirs, ours) in [
             ("style.1.weight", "mapping.fc0.weight"),
             ("input.input", "synthesis.b4.const"),
@@ -165,9 +221,21 @@ mod tests {
             ("noises.noise_0", "synthesis.b4.conv1.noise_const"),
             ("noises.noise_4", "synthesis.b16.conv1.noise_const"),
         ] {
-            let parts: Vec<&str> = theirs.split('.').collect();
-            assert_eq!(renamed(&parts).as_deref(), Some(ours), "{theirs}");
+            assert_eq!(renamed_g(&parts(theirs)).as_deref(), Some(ours), "{theirs}");
         }
-        assert_eq!(renamed(&["style", "0", "weight"]), None);
+        assert_eq!(renamed_g(&parts("style.0.weight")), None);
+        for (theirs, ours) in [
+            ("convs.0.0.weight", "b32.fromrgb.weight"),
+            ("convs.0.1.bias", "b32.fromrgb.bias"),
+            ("convs.1.conv1.0.weight", "b32.conv0.weight"),
+            ("convs.1.conv1.1.bias", "b32.conv0.bias"),
+            ("convs.2.conv2.1.weight", "b16.conv1.weight"),
+            ("convs.3.skip.1.weight", "b8.skip.weight"),
+            ("final_conv.1.bias", "b4.conv.bias"),
+            ("final_linear.1.weight", "b4.out.weight"),
+        ] {
+            assert_eq!(renamed_d(&parts(theirs), 3).as_deref(), Some(ours), "{theirs}");
+        }
+        assert_eq!(renamed_d(&parts("convs.9.skip.1.weight"), 3), None);
     }
 }

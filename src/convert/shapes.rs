@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{Result, bail};
 
 use crate::model::config::{Architecture, DiscriminatorConfig, GeneratorConfig};
+use crate::model::weights::check;
 
 /// Largest picture and most layers that are read.
 const MAX_RES: usize = 1024;
@@ -83,7 +84,7 @@ impl Shapes {
         let Some(z_dim) = self.dim("mapping.fc0.weight", 1)?.checked_sub(embed_dim) else {
             bail!("mapping.fc0.weight: expected room for z and the label");
         };
-        Ok(GeneratorConfig {
+        let config = GeneratorConfig {
             z_dim,
             c_dim,
             w_dim: self.dim("mapping.fc0.weight", 0)?,
@@ -94,7 +95,9 @@ impl Shapes {
             channel_max,
             conv_clamp: unshaped.conv_clamp,
             architecture,
-        })
+        };
+        check(&config)?;
+        Ok(config)
     }
 
     /// The shape of the discriminator that has these tensors.

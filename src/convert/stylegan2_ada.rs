@@ -11,13 +11,14 @@ use candle_core::{Result, bail};
 
 use super::network::{Config, Named, Network, check_filter, store_of};
 use super::shapes::{Shapes, Unshaped};
-use super::torch::{Lazy, Storages, Weights};
+use super::tensor::{Lazy, Weights};
+use super::torch::Storages;
 use super::value::{Global, Id, Table, Value};
 use super::{Which, printable};
 use crate::model::config::Architecture;
 
-/// Most modules of a network: a generator at 1024 pixels has some 80.
-const MAX_MODULES: usize = 1024;
+/// Most modules, parameters and buffers of a network: a generator at 1024 pixels has some 300.
+const MAX_PARTS: usize = 4096;
 /// Deepest nesting of modules: `synthesis.b4.conv1.affine`.
 const MAX_DEPTH: usize = 8;
 /// Learning rate multiplier of the mapping networks.
@@ -30,6 +31,8 @@ struct Tree<'t, 'a> {
     tensors: BTreeMap<String, Lazy<'a>>,
     /// Name and attributes of each module.
     modules: Vec<(String, Id)>,
+    /// Modules, parameters and buffers so far.
+    num_parts: usize,
 }
 
 /// The network `which` of a snapshot.
@@ -59,17 +62,18 @@ pub(super) fn read(
 impl<'t, 'a> Tree<'t, 'a> {
     fn collect(table: &'t Table<'a>, storages: &Storages<'a>, root: Id) -> Result<Self> {
         let (class, _) = module(table, root)?;
-        let mut tree = Self { table, class, tensors: BTreeMap::new(), modules: Vec::new() };
+        let mut tree =
+            Self { table, class, tensors: BTreeMap::new(), modules: Vec::new(), num_parts: 0 };
         let mut open = vec![(String::new(), root, 0)];
         while let Some((prefix, id, depth)) = open.pop() {
-            if tree.modules.len() >= MAX_MODULES || depth > MAX_DEPTH {
-                bail!("expected at most {MAX_MODULES} modules, {MAX_DEPTH} within each other");
+            if depth > MAX_DEPTH {
+                bail!("expected modules at most {MAX_DEPTH} within each other");
             }
             let named = |error| candle_core::Error::msg(format!("{}: {error}", printable(&prefix)));
             let (_, state) = module(table, id).map_err(named)?;
             for group in ["_parameters", "_buffers"] {
                 for (name, id) in tree.named_members(state, group, &prefix)? {
-                    let tensor = storages.tensor(table, id);
+                    let tensor = Lazy::find(table, storages, id);
                     let tensor = tensor.map_err(|error| {
                         candle_core::Error::msg(format!("{}: {error}", printable(&name)))
                     })?;
@@ -85,13 +89,18 @@ impl<'t, 'a> Tree<'t, 'a> {
     }
 
     /// What a group of a module's state holds, except for those that are none.
-    fn named_members(&self, state: Id, group: &str, prefix: &str) -> Result<Vec<(String, Id)>> {
+    fn named_members(&mut self, state: Id, group: &str, prefix: &str) -> Result<Vec<(String, Id)>> {
         let table = self.table;
         let group = table.expect(state, group, prefix)?;
+        let members = table.members(group)?.unwrap_or_default();
+        self.num_parts += members.len();
+        if self.num_parts > MAX_PARTS {
+            bail!("expected at most {MAX_PARTS} modules, parameters and buffers");
+        }
         let mut named = Vec::new();
-        for (name, id) in table.members(group)?.unwrap_or_default() {
-            let Some(name) = table.text(*name) else {
-                bail!("{}: expected names as text", printable(prefix));
+        for (name, id) in members {
+            let Some(name) = table.name(*name) else {
+                bail!("{}: expected short names as text", printable(prefix));
             };
             let dot = if prefix.is_empty() { "" } else { "." };
             if !matches!(table.get(*id), Value::None) {
@@ -163,7 +172,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         };
         for (key, expected) in [("activation", activation), ("architecture", architecture)] {
             let Some(id) = self.table.member(state, key)? else { continue };
-            let text = self.table.text(id);
+            let text = self.table.name(id);
             if text != Some(expected) {
                 let came = printable(text.unwrap_or("something else"));
                 bail!("{}: expected {key} {expected}, got {came}", printable(name));
@@ -215,8 +224,8 @@ fn module<'a>(table: &Table<'a>, id: Id) -> Result<(&'a str, Id)> {
         bail!("expected a module of the StyleGAN2-ADA tools");
     };
     let what = "a module";
-    let kind = table.text(table.expect(*meta, "type", what)?);
-    let class = table.text(table.expect(*meta, "class_name", what)?);
+    let kind = table.name(table.expect(*meta, "type", what)?);
+    let class = table.name(table.expect(*meta, "class_name", what)?);
     let state = table.expect(*meta, "state", what)?;
     match (kind, class) {
         (Some("class"), Some(class)) => Ok((class, state)),

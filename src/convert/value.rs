@@ -11,6 +11,8 @@ use super::printable;
 
 /// Longest mapping or sequence that is searched or walked through.
 const MAX_MEMBERS: usize = 4096;
+/// Longest name of a class, of a tensor, of a global.
+pub(super) const MAX_NAME: usize = 200;
 /// Most names that an error lists.
 const MAX_NAMES: usize = 8;
 
@@ -179,7 +181,12 @@ impl<'a> Table<'a> {
         bail!("{}: expected an entry \"{key}\", got {came}", printable(what))
     }
 
-    pub(super) fn text(&self, id: Id) -> Option<&'a str> {
+    /// A text that is short enough for a name.
+    pub(super) fn name(&self, id: Id) -> Option<&'a str> {
+        self.text(id).filter(|text| text.len() <= MAX_NAME)
+    }
+
+    fn text(&self, id: Id) -> Option<&'a str> {
         match self.get(id) {
             Value::Text(text) => Some(text),
             _ => None,

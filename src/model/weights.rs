@@ -174,7 +174,10 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
 }
 
 /// Refuses sizes that no network of this kind has.
-fn check(model: &GeneratorConfig) -> Result<()> {
+///
+/// # Errors
+/// Fails if there is one.
+pub(crate) fn check(model: &GeneratorConfig) -> Result<()> {
     let res = model.img_resolution;
     let dims = [model.w_dim, model.z_dim, model.channel_max, model.channels(res.max(1))];
     let sensible = res.is_power_of_two()
@@ -186,7 +189,7 @@ fn check(model: &GeneratorConfig) -> Result<()> {
         && dims.iter().all(|dim| (1..=MAX_DIM).contains(dim))
         && model.conv_clamp.is_none_or(|clamp| clamp > 0.0);
     if !sensible {
-        bail!("the header describes no network that can be built: {model:?}");
+        bail!("expected a network that can be built, got {model:?}");
     }
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! Files that nobody means well with.
 
+use std::io::{Cursor, Write};
 use std::path::Path;
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
 
 /// Xorshift, 64 bit (Marsaglia 2003).
 pub(crate) struct Rng(pub(crate) u64);
@@ -95,6 +99,15 @@ fn snapshot(network: &[u8]) -> Vec<u8> {
     pickle(&[b"}", &text("G_ema"), network, b"s"])
 }
 
+/// A zip of one entry of a million zeros.
+fn zip(name: &str, method: CompressionMethod) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(method);
+    writer.start_file(name, options).unwrap();
+    writer.write_all(&[0; 1_000_000]).unwrap();
+    writer.finish().unwrap().into_inner()
+}
+
 /// Names, files and what the refusal must say; whoever runs one of them leaves a file `planted`.
 pub(crate) fn hostile(planted: &Path) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let touch = text(&format!("touch {}", planted.display()));
@@ -113,6 +126,11 @@ pub(crate) fn hostile(planted: &Path) -> Vec<(&'static str, Vec<u8>, &'static st
     }
     let ring = module(&[&b"}"[..], &text("again"), &of_state(b"h\x00"), b"s"].concat());
     let million = 1 << 20;
+    let long = [&b"X"[..], &(million as u32).to_le_bytes(), &b"x".repeat(million)].concat();
+    let names =
+        module(&[b"}(", &long[..], b"q\x05K\x01", &b"h\x05K\x01".repeat(4000), b"u"].concat());
+    let wide =
+        module(&[b"}(", &text("a")[..], &module(b"}"), &b"K\x01N".repeat(5000), b"u"].concat());
     vec![
         ("os.system", pickle(&[&reduce("os", "system", &touch)]), "os.system is not known here"),
         (
@@ -135,6 +153,8 @@ pub(crate) fn hostile(planted: &Path) -> Vec<(&'static str, Vec<u8>, &'static st
         ("a memo bomb of 114 bytes", bomb, "expected an entry \"G_ema\""),
         ("a tower of modules", snapshot(&tower), "within each other"),
         ("a ring", snapshot(&ring), "within each other"),
+        ("long names", snapshot(&names), "expected short names as text"),
+        ("many members", snapshot(&wide), "expected at most 4096 members"),
         ("nested lists", pickle(&[&b"]".repeat(million), &b"a".repeat(million - 1)]), "values"),
         ("nested tuples", pickle(&[b")", &b"\x85".repeat(million)]), "values"),
         ("marks", pickle(&[&b"(".repeat(million)]), "expected a value on the stack"),
@@ -147,6 +167,9 @@ pub(crate) fn hostile(planted: &Path) -> Vec<(&'static str, Vec<u8>, &'static st
         ("a long name", pickle(&[b"c", &b"x".repeat(million)]), "the name of a module"),
         ("no pickle", vec![0x80; 64], "expected pickle protocol 2 to 5, got 128"),
         ("nothing", Vec::new(), "expected a snapshot (.pkl), a checkpoint"),
+        ("a packed zip", zip("a/data.pkl", CompressionMethod::Deflated), "stored as it is"),
+        ("zeros", zip("a/data.pkl", CompressionMethod::Stored), "opcode 0x00 is not read here"),
+        ("another zip", zip("a/picture.png", CompressionMethod::Stored), "not of torch.save"),
         ("half a zip", b"PK\x03\x04half".to_vec(), "expected a whole zip"),
     ]
 }

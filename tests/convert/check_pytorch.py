@@ -82,6 +82,7 @@ for stem in ("tiny32", "tiny32cond"):
     same_pictures(f"{stem}.pkl", g, file.json("spec")["c_dim"])
     if stem == "tiny32":
         same_names("tiny32.pt", "G", g, "g-ema")
+        same_names("tiny32.pt", "D", d, "d")
         same_pictures("tiny32.pt", g, 0)
         run("convert", WORK / "tiny32old.pt", "--out", WORK / "old.safetensors", "--to", "pytorch")
         old = load_file(WORK / "old.safetensors")

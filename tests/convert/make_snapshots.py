@@ -177,6 +177,30 @@ def rosinality(state):
     return theirs
 
 
+def rosinality_d(state):
+    """The same discriminator under rosinality's names."""
+    theirs = {}
+    top = max(int(name.split(".")[0][1:]) for name in state if name.startswith("b"))
+    layers = {"conv0": ("conv1.0", "conv1.1"), "conv1": ("conv2.1", "conv2.2"), "skip": ("skip.1", None)}
+    for name, tensor in state.items():
+        block, layer, what = name.split(".") if name.count(".") == 2 else (None, None, None)
+        if what not in ("weight", "bias"):
+            continue
+        is_bias = what == "bias"
+        if layer == "fromrgb":
+            place = f"convs.0.{int(is_bias)}"
+        elif block == "b4":
+            place = {"conv": f"final_conv.{int(is_bias)}", "fc": "final_linear.0", "out": "final_linear.1"}[layer]
+        else:
+            k = int(np.log2(top // int(block[1:]))) + 1
+            place = f"convs.{k}.{layers[layer][is_bias]}"
+            filtered = {"conv1": "conv2.0", "skip": "skip.0"}.get(layer)
+            if filtered:
+                theirs[f"convs.{k}.{filtered}.kernel"] = FILTER
+        theirs[f"{place}.{what}"] = tensor.clone()
+    return theirs
+
+
 def all_snapshots(golden, out):
     for stem, protocol in (("tiny32", 3), ("tiny32cond", 4)):
         file = Golden(golden / f"e_{stem}_networks.safetensors")
@@ -197,6 +221,7 @@ def all_snapshots(golden, out):
     optimizer = torch.optim.Adam([parameter], lr=0.002, betas=(0.0, 0.99))
     optimizer.step()
     theirs = {"g": state, "g_ema": state, "g_optim": optimizer.state_dict(), "ada_aug_p": 0.0}
+    theirs["d"] = rosinality_d(file.with_prefix("D."))
     theirs["args"] = argparse.Namespace(size=32, path="/home/artist/paintings.lmdb")
     torch.save({**theirs, "latent_avg": file.tensors["G.mapping.w_avg"]}, out / "tiny32.pt")
     torch.save(theirs, out / "tiny32old.pt", _use_new_zipfile_serialization=False)
