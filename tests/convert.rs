@@ -233,6 +233,38 @@ fn a_network_that_differs_is_refused_by_name() {
     }
 }
 
+fn program(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_stylegan2-c2d")).args(args).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {log}");
+    log
+}
+
+/// From the snapshot to the picture of seed 3, which torch computed: at most a step apart.
+#[test]
+fn the_command_converts_what_generate_draws() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let snapshot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/convert/small3.pkl");
+    let snapshot = snapshot.to_str().unwrap();
+    let log = program(&["convert", snapshot, "--out", &path("g.safetensors")]);
+    assert!(log.contains("8x8 pixels, 3 channels, 0 classes, Skip"), "{log}");
+    let flags = ["--seeds", "3", "--trunc", "0.7", "--device", "cpu"];
+    let files = ["--weights", &path("g.safetensors"), "--out", &path("pictures")];
+    program(&[&["generate"], &flags[..], &files[..]].concat());
+    let drawn = image::open(path("pictures/seed0003.png")).unwrap().to_rgb8();
+    let expected = &tensors("convert/expected.safetensors")["img_clamped"];
+    let expected = expected.get(0).unwrap().permute((1, 2, 0)).unwrap().flatten_all().unwrap();
+    for (drawn, expected) in drawn.into_raw().iter().zip(expected.to_vec1::<f32>().unwrap()) {
+        let expected = (expected * 127.5 + 128.0).clamp(0.0, 255.0).floor();
+        assert!((f32::from(*drawn) - expected).abs() <= 1.0, "{drawn} {expected}");
+    }
+    for target in ["onnx", "pytorch"] {
+        program(&["convert", snapshot, "--to", target, "--out", &path(target)]);
+        assert!(fs::metadata(path(target)).unwrap().len() > 1000, "{target}");
+    }
+}
+
 /// Each within a second and 100 MB, in words, and nothing of it is done.
 #[test]
 fn hostile_files_are_refused_at_once() {
