@@ -79,14 +79,11 @@ fn read(path: &Path) -> Result<Vec<u8>, UsageError> {
 
 /// What was found, in one line.
 fn description(network: &Network) -> String {
-    let (kind, res, img_channels, c_dim, architecture) = match &network.config {
-        Config::Generator(g) => {
-            ("generator", g.img_resolution, g.img_channels, g.c_dim, g.architecture)
-        }
-        Config::Discriminator(d) => {
-            ("discriminator", d.img_resolution, d.img_channels, d.c_dim, d.architecture)
-        }
+    let (kind, res, img_channels, c_dim) = match &network.config {
+        Config::Generator(g) => ("generator", g.img_resolution, g.img_channels, g.c_dim),
+        Config::Discriminator(d) => ("discriminator", d.img_resolution, d.img_channels, d.c_dim),
     };
+    let architecture = network.config.architecture();
     format!(
         "a {kind} of {}: {res}x{res} pixels, {img_channels} channels, {c_dim} classes, {architecture:?}",
         network.source

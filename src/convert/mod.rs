@@ -29,6 +29,7 @@ use serde_json::json;
 
 pub use network::{Config, Network};
 
+use crate::model::config::GeneratorConfig;
 use crate::model::weights::{ENTRY, Header, MAX_BYTES, store_from_bytes, to_bytes};
 use tensor::Weights;
 use torch::{Opened, Storages};
@@ -94,7 +95,9 @@ pub fn open(bytes: &[u8], which: Which) -> Result<Network> {
 pub fn write(network: &Network, target: Target) -> Result<Vec<u8>> {
     match (target, &network.config) {
         (Target::Pytorch, _) => pytorch::to_bytes(network),
-        (Target::Safetensors, Config::Generator(_)) => to_bytes(&header(network)?, &network.store),
+        (Target::Safetensors, Config::Generator(config)) => {
+            to_bytes(&header(network, config), &network.store)
+        }
         (Target::Onnx, Config::Generator(config)) => onnx::to_bytes(config, &network.store),
         (_, Config::Discriminator(_)) => {
             bail!("expected a generator for such a file, got a discriminator; pytorch has both")
@@ -103,15 +106,11 @@ pub fn write(network: &Network, target: Target) -> Result<Vec<u8>> {
 }
 
 /// What our files say of a generator.
-fn header(network: &Network) -> Result<Header> {
-    match (&network.header, &network.config) {
-        (Some(header), _) => Ok(header.clone()),
-        (None, Config::Generator(config)) => {
-            let training = json!({"converted_from": network.source});
-            Ok(Header::new(config.clone(), 0, training, json!([])))
-        }
-        (None, Config::Discriminator(_)) => bail!("expected a generator, got a discriminator"),
-    }
+fn header(network: &Network, config: &GeneratorConfig) -> Header {
+    network.header.clone().unwrap_or_else(|| {
+        let training = json!({"converted_from": network.source});
+        Header::new(config.clone(), 0, training, json!([]))
+    })
 }
 
 /// Eight bytes of length, and then the header's JSON.

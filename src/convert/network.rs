@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Var, bail};
 
 use super::printable;
-use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
+use crate::model::config::{Architecture, DiscriminatorConfig, GeneratorConfig};
 use crate::model::weights::Header;
 use crate::model::{Store, discriminator, generator};
 use crate::ops::upfirdn2d::Filter;
@@ -18,6 +18,16 @@ pub enum Config {
     Generator(GeneratorConfig),
     /// Judges pictures.
     Discriminator(DiscriminatorConfig),
+}
+
+impl Config {
+    /// How the image is carried.
+    pub fn architecture(&self) -> Architecture {
+        match self {
+            Self::Generator(config) => config.architecture,
+            Self::Discriminator(config) => config.architecture,
+        }
+    }
 }
 
 /// A network that was read.

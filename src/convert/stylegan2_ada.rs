@@ -69,8 +69,9 @@ impl<'t, 'a> Tree<'t, 'a> {
             if depth > MAX_DEPTH {
                 bail!("expected modules at most {MAX_DEPTH} within each other");
             }
-            let named = |error| candle_core::Error::msg(format!("{}: {error}", printable(&prefix)));
-            let (_, state) = module(table, id).map_err(named)?;
+            let (_, state) = module(table, id).map_err(|error| {
+                candle_core::Error::msg(format!("{}: {error}", printable(&prefix)))
+            })?;
             for group in ["_parameters", "_buffers"] {
                 for (name, id) in tree.named_members(state, group, &prefix)? {
                     let tensor = Lazy::find(table, storages, id);
@@ -91,7 +92,8 @@ impl<'t, 'a> Tree<'t, 'a> {
     /// What a group of a module's state holds, except for those that are none.
     fn named_members(&mut self, state: Id, group: &str, prefix: &str) -> Result<Vec<(String, Id)>> {
         let table = self.table;
-        let group = table.expect(state, group, prefix)?;
+        let what = if prefix.is_empty() { "the network" } else { prefix };
+        let group = table.expect(state, group, what)?;
         let members = table.members(group)?.unwrap_or_default();
         self.num_parts += members.len();
         if self.num_parts > MAX_PARTS {
@@ -100,7 +102,7 @@ impl<'t, 'a> Tree<'t, 'a> {
         let mut named = Vec::new();
         for (name, id) in members {
             let Some(name) = table.name(*name) else {
-                bail!("{}: expected short names as text", printable(prefix));
+                bail!("{}: expected short names as text", printable(what));
             };
             let dot = if prefix.is_empty() { "" } else { "." };
             if !matches!(table.get(*id), Value::None) {
@@ -119,15 +121,13 @@ impl<'t, 'a> Tree<'t, 'a> {
         let shapes = Shapes(shapes.collect());
         let unshaped =
             Unshaped { conv_clamp: self.conv_clamp()?, mbstd_group_size: self.mbstd_group_size()? };
-        let (config, architecture) = if which == Which::D {
-            let config = shapes.discriminator(unshaped)?;
-            (Config::Discriminator(config.clone()), config.architecture)
+        let config = if which == Which::D {
+            Config::Discriminator(shapes.discriminator(unshaped)?)
         } else {
-            let config = shapes.generator(unshaped)?;
-            (Config::Generator(config.clone()), config.architecture)
+            Config::Generator(shapes.generator(unshaped)?)
         };
         for (name, state) in &self.modules {
-            self.check_module(name, *state, architecture)?;
+            self.check_module(name, *state, config.architecture())?;
         }
         Ok(config)
     }

@@ -104,7 +104,7 @@ fn zip(name: &str, method: CompressionMethod) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(method);
     writer.start_file(name, options).unwrap();
-    writer.write_all(&[0; 1_000_000]).unwrap();
+    writer.write_all(&vec![0; 1_000_000]).unwrap();
     writer.finish().unwrap().into_inner()
 }
 
