@@ -4,7 +4,7 @@
 //! Modules stand in one line, and each uses those to its left only:
 //!
 //! ```text
-//! ops -> data -> model -> augment -> train -> sample -> metrics -> audit -> job -> cli -> main
+//! ops -> data -> model -> augment -> train -> sample -> metrics -> audit -> convert -> job -> cli -> main
 //! ```
 //!
 //! - [`ops`]: tensors; convolution, resampling, gradients of any order, random numbers.
@@ -15,6 +15,7 @@
 //! - [`sample`]: generated pictures and grids of them.
 //! - [`metrics`]: how far samples are from the data.
 //! - [`audit`]: whether samples are copies of the data.
+//! - [`convert`]: networks that other tools wrote, and networks for them.
 //! - [`job`]: parameters, inputs, outputs, log, and the run that ties them together.
 //! - [`cli`]: the commands.
 //!
@@ -37,6 +38,7 @@
 pub mod audit;
 pub mod augment;
 pub mod cli;
+pub mod convert;
 pub mod data;
 pub mod job;
 pub mod metrics;

@@ -222,7 +222,8 @@ fn networks_that_learned_eight_pictures_by_heart_are_withheld() {
 
 /// The same of twenty, which are not equally quick; the verdict of each is said.
 #[test]
-#[ignore = "takes a quarter of an hour"]
+#[ignore = "takes ten minutes"]
+#[expect(clippy::print_stdout, reason = "for whoever asks for it, by name")]
 fn none_of_twenty_networks_that_learn_eight_pictures_by_heart_leaves() {
     for seed in 0..20 {
         let dataset = drawings(16, 100 * seed..100 * seed + 8);

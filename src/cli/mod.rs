@@ -4,6 +4,7 @@ mod asset;
 mod audit;
 mod augment;
 mod check;
+mod convert;
 mod count;
 mod demo;
 mod demo_set;
@@ -68,6 +69,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Shows what augmentation does, on pictures made from a generator's weights.
     Augment(augment::AugmentArgs),
+    /// Reads a network of other StyleGAN2 tools, or writes one for them.
+    Convert(convert::ConvertArgs),
     /// For the data owner: says what a training would read; writes nothing.
     Check(check::CheckArgs),
     /// For the data owner: says whether samples of weights are near-copies of pictures.
@@ -116,6 +119,7 @@ impl Cli {
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
             Some(Command::Augment(args)) => augment::run(&args, &stop),
+            Some(Command::Convert(args)) => convert::run(&args),
             Some(Command::Check(args)) => check::run(&args, &stop),
             Some(Command::Audit(args)) => audit::run(&args, stop),
             Some(Command::Doctor(args)) => doctor::run(&args, stop),

@@ -44,10 +44,10 @@ struct Backend {
 
 /// Names that a network has asked for while it was built.
 #[derive(Clone, Default)]
-pub(super) struct Used(Arc<Mutex<HashSet<String>>>);
+pub(crate) struct Used(Arc<Mutex<HashSet<String>>>);
 
 impl Used {
-    pub(super) fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
     }
 
@@ -88,7 +88,7 @@ impl Store {
     }
 
     /// As [`Store::frozen`], and the names that have been asked for.
-    pub(super) fn frozen_and_counted(&self) -> (VarBuilder<'static>, Used) {
+    pub(crate) fn frozen_and_counted(&self) -> (VarBuilder<'static>, Used) {
         let used = Used::default();
         let backend = Backend { store: self.clone(), view: View::Frozen, used: Some(used.clone()) };
         let builder = VarBuilder::from_backend(Box::new(backend), self.dtype, self.device.clone());
@@ -158,7 +158,11 @@ impl Store {
         list
     }
 
-    fn find(&self, name: &str) -> Result<Var> {
+    /// The tensor `name`.
+    ///
+    /// # Errors
+    /// Fails if there is none.
+    pub(crate) fn find(&self, name: &str) -> Result<Var> {
         let variables = self.lock();
         match variables.get(name) {
             Some(var) => Ok(var.clone()),
@@ -170,7 +174,7 @@ impl Store {
     ///
     /// # Errors
     /// Fails if there is one of this name.
-    pub(super) fn insert(&self, name: &str, var: Var) -> Result<()> {
+    pub(crate) fn insert(&self, name: &str, var: Var) -> Result<()> {
         let mut variables = self.lock();
         match variables.insert(name.to_owned(), var) {
             None => Ok(()),

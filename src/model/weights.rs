@@ -62,22 +62,32 @@ impl Header {
 /// # Errors
 /// Fails if a weight is not finite.
 pub fn to_bytes(header: &Header, store: &Store) -> Result<Vec<u8>> {
-    let mut tensors = Vec::new();
-    for (name, var) in store.tensors() {
-        let values = var.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let tensors = store.tensors().into_iter();
+    let tensors = tensors.map(|(name, var)| (name, var.as_detached_tensor())).collect();
+    let json = serde_json::to_string(header).map_err(candle_core::Error::wrap)?;
+    serialize(tensors, (ENTRY, json))
+}
+
+/// The bytes of a safetensors file of f32 tensors with one entry of metadata.
+///
+/// # Errors
+/// Fails if a weight is not finite.
+pub fn serialize(tensors: Vec<(String, Tensor)>, entry: (&str, String)) -> Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    for (name, tensor) in tensors {
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         if values.iter().any(|value| !value.is_finite()) {
             bail!("{name}: expected finite weights");
         }
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        tensors.push((name, var.dims().to_vec(), bytes));
+        contents.push((name, tensor.dims().to_vec(), bytes));
     }
-    let views = tensors
+    let views = contents
         .iter()
         .map(|(name, dims, bytes)| Ok((name, TensorView::new(Dtype::F32, dims.clone(), bytes)?)))
         .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(candle_core::Error::wrap)?;
-    let json = serde_json::to_string(header).map_err(candle_core::Error::wrap)?;
-    let metadata = HashMap::from([(ENTRY.to_owned(), json)]);
+    let metadata = HashMap::from([(entry.0.to_owned(), entry.1)]);
     safetensors::serialize(views, Some(metadata)).map_err(candle_core::Error::wrap)
 }
 
@@ -139,7 +149,9 @@ fn tensor(name: &str, view: &TensorView, device: &Device) -> Result<Tensor> {
 fn read_header(bytes: &[u8]) -> Result<Header> {
     let metadata = match SafeTensors::read_metadata(bytes) {
         Ok((_, metadata)) => metadata,
-        Err(error) => bail!("not a safetensors file ({error}); expected generator.safetensors"),
+        Err(error) => bail!(
+            "not a safetensors file ({error}); expected generator.safetensors, or convert the file first"
+        ),
     };
     let json = metadata.metadata().as_ref().and_then(|entries| entries.get(ENTRY));
     let Some(json) = json else {
@@ -165,7 +177,10 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
 }
 
 /// Refuses sizes that no network of this kind has.
-fn check(model: &GeneratorConfig) -> Result<()> {
+///
+/// # Errors
+/// Fails if there is one.
+pub(crate) fn check(model: &GeneratorConfig) -> Result<()> {
     let res = model.img_resolution;
     let dims = [model.w_dim, model.z_dim, model.channel_max, model.channels(res.max(1))];
     let sensible = res.is_power_of_two()
@@ -177,7 +192,7 @@ fn check(model: &GeneratorConfig) -> Result<()> {
         && dims.iter().all(|dim| (1..=MAX_DIM).contains(dim))
         && model.conv_clamp.is_none_or(|clamp| clamp > 0.0);
     if !sensible {
-        bail!("the header describes no network that can be built: {model:?}");
+        bail!("expected a network that can be built, got {model:?}");
     }
     Ok(())
 }
