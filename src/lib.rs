@@ -4,7 +4,7 @@
 //! Modules stand in one line, and each uses those to its left only:
 //!
 //! ```text
-//! ops -> data -> model -> augment -> train -> sample -> metrics -> audit -> job -> cli -> main
+//! ops -> data -> model -> augment -> train -> sample -> metrics -> audit -> latent -> job -> home -> cli -> main
 //! ```
 //!
 //! - [`ops`]: tensors; convolution, resampling, gradients of any order, random numbers.
@@ -15,7 +15,9 @@
 //! - [`sample`]: generated pictures and grids of them.
 //! - [`metrics`]: how far samples are from the data.
 //! - [`audit`]: whether samples are copies of the data.
+//! - [`latent`]: what is done with a generator's latents: paths, mixtures, directions, projections.
 //! - [`job`]: parameters, inputs, outputs, log, and the run that ties them together.
+//! - [`home`]: files of the commands at home, which say where pictures come from; out of a job's reach.
 //! - [`cli`]: the commands.
 //!
 //! The way of the data:
@@ -38,7 +40,9 @@ pub mod audit;
 pub mod augment;
 pub mod cli;
 pub mod data;
+pub mod home;
 pub mod job;
+pub mod latent;
 pub mod metrics;
 pub mod model;
 pub mod ops;

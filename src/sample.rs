@@ -46,6 +46,24 @@ impl Picture {
         Self::of(&g.forward(z, c, truncation, noise)?)
     }
 
+    /// The picture of `ws [1, num_ws, w_dim]`, with the rounding of the generate command.
+    ///
+    /// # Errors
+    /// Fails if shapes do not fit.
+    pub fn of_ws(g: &Generator, ws: &Tensor, noise: Noise) -> Result<Self> {
+        Self::of(g.synthesis.forward(&ws.into(), noise)?.value())
+    }
+
+    /// Width, height and channels (1 or 3).
+    pub fn size(&self) -> (usize, usize, usize) {
+        (self.width, self.height, self.channels)
+    }
+
+    /// Bytes `[H, W, C]`.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
     /// As [`Picture::generate`] with constant noise inputs, and then the same picture augmented,
     /// once for each of `augmented`; which draws that takes, `rng` says.
     ///

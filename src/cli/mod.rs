@@ -6,11 +6,17 @@ mod check;
 mod count;
 mod demo;
 mod demo_set;
+mod directions;
 mod doctor;
 mod estimate;
 mod generate;
+mod interpolate;
+mod mix;
+mod pictures;
 mod profile;
+mod project;
 mod train;
+mod verify;
 mod weights;
 
 use std::path::PathBuf;
@@ -65,6 +71,16 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Makes pictures from a generator's weights.
     Generate(generate::GenerateArgs),
+    /// Makes a closed loop from seed to seed: APNG, GIF, and films where there is an ffmpeg.
+    Interpolate(interpolate::InterpolateArgs),
+    /// Gives pictures some layers of others, as a grid.
+    Mix(mix::MixArgs),
+    /// Looks for the latents that make a picture like yours.
+    Project(project::ProjectArgs),
+    /// Shows what a generator's weights can change in pictures, and changes it.
+    Directions(directions::DirectionsArgs),
+    /// Tells whether pictures are exactly what a generator's weights make.
+    Verify(verify::VerifyArgs),
     /// Shows what augmentation does, on pictures made from a generator's weights.
     Augment(augment::AugmentArgs),
     /// For the data owner: says what a training would read; writes nothing.
@@ -112,6 +128,11 @@ impl Cli {
             Some(Command::Train(args)) => train::run(&args, stop, started),
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
+            Some(Command::Interpolate(args)) => interpolate::run(&args, &stop),
+            Some(Command::Mix(args)) => mix::run(&args, &stop),
+            Some(Command::Project(args)) => project::run(&args, &stop),
+            Some(Command::Directions(args)) => directions::run(&args, &stop),
+            Some(Command::Verify(args)) => verify::run(&args, &stop),
             Some(Command::Augment(args)) => augment::run(&args, &stop),
             Some(Command::Check(args)) => check::run(&args, &stop),
             Some(Command::Doctor(args)) => doctor::run(&args, stop),
