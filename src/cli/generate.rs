@@ -26,13 +26,13 @@ pub(super) struct GenerateArgs {
     /// Also writes grid.png, all pictures side by side.
     #[arg(long)]
     grid: bool,
-    /// Also writes sweep.png: one row per seed, one column for each of these truncations.
+    /// Also writes sweep.png: one row per seed, one column for each of these truncations
+    /// (--sweep=-1,0,1 with negative ones).
     #[arg(
         long,
         value_name = "LIST",
         num_args = 0..=1,
-        default_missing_value = "0,0.25,0.5,0.75,1",
-        allow_hyphen_values = true
+        default_missing_value = "0,0.25,0.5,0.75,1"
     )]
     sweep: Option<String>,
     /// Folder that receives the pictures; made where missing.

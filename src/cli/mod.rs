@@ -2,6 +2,7 @@
 
 mod asset;
 mod augment;
+mod blend;
 mod check;
 mod count;
 mod demo;
@@ -10,7 +11,9 @@ mod directions;
 mod doctor;
 mod estimate;
 mod generate;
+mod inspect;
 mod interpolate;
+mod metadata;
 mod mix;
 mod pictures;
 mod profile;
@@ -79,6 +82,12 @@ enum Command {
     Project(project::ProjectArgs),
     /// Shows what a generator's weights can change in pictures, and changes it.
     Directions(directions::DirectionsArgs),
+    /// Makes one generator of two of the same shape, by resolution.
+    Blend(blend::BlendArgs),
+    /// Says what a weights file says of itself.
+    Inspect(inspect::InspectArgs),
+    /// Writes ERC-721 JSON beside pictures.
+    Metadata(metadata::MetadataArgs),
     /// Tells whether pictures are exactly what a generator's weights make.
     Verify(verify::VerifyArgs),
     /// Shows what augmentation does, on pictures made from a generator's weights.
@@ -132,6 +141,9 @@ impl Cli {
             Some(Command::Mix(args)) => mix::run(&args, &stop),
             Some(Command::Project(args)) => project::run(&args, &stop),
             Some(Command::Directions(args)) => directions::run(&args, &stop),
+            Some(Command::Blend(args)) => blend::run(&args, &stop),
+            Some(Command::Inspect(args)) => inspect::run(&args),
+            Some(Command::Metadata(args)) => metadata::run(&args),
             Some(Command::Verify(args)) => verify::run(&args, &stop),
             Some(Command::Augment(args)) => augment::run(&args, &stop),
             Some(Command::Check(args)) => check::run(&args, &stop),

@@ -13,7 +13,7 @@ use super::weights::{Maker, WeightsArgs, read};
 use crate::home::canvas::Canvas;
 use crate::home::png::{Sheet, Size, write};
 use crate::home::provenance::{Layout, Provenance};
-use crate::latent::Recipe;
+use crate::latent::{Model, Recipe};
 use crate::latent::recipe::{Latent, NoiseMode, Source};
 use crate::sample::Picture;
 
@@ -55,6 +55,11 @@ impl PictureArgs {
     /// As [`WeightsArgs::open`].
     pub(super) fn open(&self) -> Result<Studio> {
         Ok(self.studio(self.weights.open()?))
+    }
+
+    /// Where the weights are.
+    pub(super) fn weights_path(&self) -> &Path {
+        self.weights.path()
     }
 
     /// As [`PictureArgs::open`], where pictures may say their class themselves.
@@ -110,8 +115,17 @@ impl Studio {
 
     /// What a file of these pictures says of itself, unless it is to say nothing.
     pub(super) fn provenance(&self, layout: Layout, recipes: Vec<Option<Recipe>>) -> Option<Provenance> {
-        let model = &self.maker.model.hash;
-        self.has_provenance.then(|| Provenance::new(model, layout, recipes))
+        self.provenance_of(&self.maker.model, layout, recipes)
+    }
+
+    /// As [`Studio::provenance`], of pictures by another model.
+    pub(super) fn provenance_of(
+        &self,
+        model: &Model,
+        layout: Layout,
+        recipes: Vec<Option<Recipe>>,
+    ) -> Option<Provenance> {
+        self.has_provenance.then(|| Provenance::new(&model.hash, layout, recipes))
     }
 
     /// Makes and writes one picture.

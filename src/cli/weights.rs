@@ -68,6 +68,11 @@ impl WeightsArgs {
         self.maker(model, class)
     }
 
+    /// Where the weights are.
+    pub(super) fn path(&self) -> &Path {
+        &self.weights
+    }
+
     fn maker(&self, model: Model, class: Option<usize>) -> Result<Maker> {
         let label = class.map(|class| label_of_class(class, model.g.config.c_dim, &model.device));
         let c = label.transpose()?;

@@ -9,6 +9,7 @@
 
 pub mod animation;
 pub mod canvas;
+pub mod plot;
 pub mod png;
 pub mod provenance;
 pub mod verify;
