@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const LINE: [&str; 12] = [
-    "ops", "data", "model", "augment", "train", "sample", "metrics", "audit", "latent", "job", "home",
-    "cli",
+    "ops", "data", "model", "augment", "train", "sample", "metrics", "audit", "latent", "job",
+    "home", "cli",
 ];
 
 /// The modules to the right of `LINE[idx]` that `source` names.

@@ -100,7 +100,8 @@ fn columns(
     strengths: &[f64],
     maker: &Maker,
 ) -> candle_core::Result<(Vec<String>, Vec<Augmented>)> {
-    let (img_channels, place) = (maker.model.g.config.img_channels, (DType::F32, &maker.model.device));
+    let (img_channels, place) =
+        (maker.model.g.config.img_channels, (DType::F32, &maker.model.device));
     let of_pipe = |config: &_| Pipeline::new(config, img_channels, place);
     let of_diffaug = |config: &_| Pipeline::diffaug(config, img_channels, place);
     if !args.apart {

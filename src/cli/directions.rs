@@ -70,7 +70,9 @@ pub(super) fn run(args: &DirectionsArgs, stop: &AtomicBool) -> Result<()> {
         .map_err(|error| UsageError(format!("--layers: {error}")))?;
     let most = found.vectors.len();
     if args.apply.is_some_and(|direction| direction >= most) {
-        return Err(UsageError(format!("--apply: expected a direction from 0 to {}", most - 1)).into());
+        return Err(
+            UsageError(format!("--apply: expected a direction from 0 to {}", most - 1)).into()
+        );
     }
     make_folder(&args.out)?;
     let moved = |studio: &Studio, row: &(String, Source, u32), direction, by| {

@@ -49,7 +49,8 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         info!("{} curves written to {}", all.len(), out.display());
     }
     let text = if args.json {
-        let file = json!({"bytes": bytes.len(), "blake3": model.hash, "parameters": num_params(&model)});
+        let file =
+            json!({"bytes": bytes.len(), "blake3": model.hash, "parameters": num_params(&model)});
         let mut object = Map::from_iter([("file".to_owned(), file)]);
         object.extend(header);
         serde_json::to_string_pretty(&object)?
@@ -66,7 +67,12 @@ fn raw_header(bytes: &[u8]) -> Result<Map<String, Value>> {
     Ok(serde_json::from_str(entry.context("expected a header")?)?)
 }
 
-fn lines(model: &Model, num_bytes: usize, header: &Map<String, Value>, all: &[Series]) -> Vec<String> {
+fn lines(
+    model: &Model,
+    num_bytes: usize,
+    header: &Map<String, Value>,
+    all: &[Series],
+) -> Vec<String> {
     let config = &model.header.model;
     let channels = |res: &usize| config.channels(*res).to_string();
     let channels: Vec<String> = config.block_resolutions().iter().map(channels).collect();
@@ -100,7 +106,9 @@ fn lines(model: &Model, num_bytes: usize, header: &Map<String, Value>, all: &[Se
     lines.push(format!("audit       {audit}"));
     let name_len = all.iter().map(|series| series.name.len()).max().unwrap_or(0);
     for series in all {
-        let (Some(first), Some(last)) = (series.points.first(), series.points.last()) else { continue };
+        let (Some(first), Some(last)) = (series.points.first(), series.points.last()) else {
+            continue;
+        };
         lines.push(format!(
             "{:<name_len$}  {:<LINE_WIDTH$}  {} to {}",
             series.name,

@@ -91,8 +91,7 @@ pub(super) fn run(args: &InterpolateArgs, stop: &AtomicBool) -> Result<()> {
     let recipes = recipes(args, &studio, &seeds);
     make_folder(&args.out)?;
     let count = recipes.len();
-    let provenance =
-        studio.provenance(Layout::Frames, recipes.iter().cloned().map(Some).collect());
+    let provenance = studio.provenance(Layout::Frames, recipes.iter().cloned().map(Some).collect());
     let into = (args.out.as_path(), "loop");
     let mut animation = Animation::begin(into, studio.size(), (count, args.fps), provenance)?;
     let bar = bar(count);

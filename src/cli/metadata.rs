@@ -37,7 +37,7 @@ pub(super) struct MetadataArgs {
     /// Description of each.
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
-    /// What goes before the name of the file in "image", such as ipfs://CID/
+    /// What goes before the name of the file in "image", such as `ipfs://CID/`.
     #[arg(long, value_name = "URL", default_value = "")]
     image_base: String,
     /// Folder that receives NAME.json for each NAME.png; absent: beside it.
@@ -82,7 +82,9 @@ fn target(args: &MetadataArgs, file: &Path) -> Result<PathBuf, UsageError> {
 fn token(args: &MetadataArgs, file: &Path, model: Option<&Model>) -> Result<Value> {
     let reader = png::Decoder::new(BufReader::new(File::open(file)?)).read_info()?;
     let Some(Provenance { version, model: hash, pictures, .. }) = Provenance::of(&reader) else {
-        anyhow::bail!("expected a picture that says where it comes from; write it without --no-provenance");
+        anyhow::bail!(
+            "expected a picture that says where it comes from; write it without --no-provenance"
+        );
     };
     let [Some(recipe)] = pictures.as_slice() else {
         anyhow::bail!("expected one picture, came a sheet or an animation");
@@ -97,11 +99,11 @@ fn token(args: &MetadataArgs, file: &Path, model: Option<&Model>) -> Result<Valu
         name.map_or(json!(class), |name| json!(name))
     });
     let mut attributes = latent_attributes(&recipe.latent);
-    attributes.push(attribute("Truncation psi", json!(recipe.trunc)));
+    attributes.push(attribute("Truncation psi", recipe.trunc));
     attributes.extend(class.as_ref().map(|class| attribute("Class", class.clone())));
-    attributes.push(attribute("Noise", json!(noise_name(recipe.noise_mode))));
-    attributes.push(attribute("Model (BLAKE3)", json!(hash)));
-    attributes.push(attribute("Program", json!(format!("{} {version}", env!("CARGO_PKG_NAME")))));
+    attributes.push(attribute("Noise", noise_name(recipe.noise_mode)));
+    attributes.push(attribute("Model (BLAKE3)", hash));
+    attributes.push(attribute("Program", format!("{} {version}", env!("CARGO_PKG_NAME"))));
     let base = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let class = class.map(|class| class.as_str().map_or(class.to_string(), ToOwned::to_owned));
@@ -118,7 +120,8 @@ fn token(args: &MetadataArgs, file: &Path, model: Option<&Model>) -> Result<Valu
     }))
 }
 
-fn attribute(name: &str, value: Value) -> Value {
+fn attribute(name: &str, value: impl Into<Value>) -> Value {
+    let value: Value = value.into();
     json!({"trait_type": name, "value": value})
 }
 
@@ -134,26 +137,24 @@ fn seed_of(recipe: &Recipe) -> Option<u32> {
 
 fn latent_attributes(latent: &Latent) -> Vec<Value> {
     let source = |source: &Source| match source {
-        Source::Seed(seed) => attribute("Seed", json!(seed)),
-        Source::File(hash) => attribute("Latents (BLAKE3)", json!(hash)),
+        Source::Seed(seed) => attribute("Seed", *seed),
+        Source::File(hash) => attribute("Latents (BLAKE3)", hash.as_str()),
     };
     match latent {
         Latent::Of(of) => vec![source(of)],
         Latent::Between { from, to, at, .. } => vec![
-            attribute("Seed", json!(from)),
-            attribute("Second seed", json!(to)),
-            attribute("Position", json!(at)),
+            attribute("Seed", *from),
+            attribute("Second seed", *to),
+            attribute("Position", *at),
         ],
         Latent::Mix { base, style, layers } => vec![
-            attribute("Seed", json!(base)),
-            attribute("Second seed", json!(style)),
-            attribute("Layers", json!(format!("{layers:?}"))),
+            attribute("Seed", *base),
+            attribute("Second seed", *style),
+            attribute("Layers", format!("{layers:?}")),
         ],
-        Latent::Moved { from, direction, by, .. } => vec![
-            source(from),
-            attribute("Direction", json!(direction)),
-            attribute("Distance", json!(by)),
-        ],
+        Latent::Moved { from, direction, by, .. } => {
+            vec![source(from), attribute("Direction", *direction), attribute("Distance", *by)]
+        }
     }
 }
 

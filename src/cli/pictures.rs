@@ -13,8 +13,8 @@ use super::weights::{Maker, WeightsArgs, read};
 use crate::home::canvas::Canvas;
 use crate::home::png::{Sheet, Size, write};
 use crate::home::provenance::{Layout, Provenance};
-use crate::latent::{Model, Recipe};
 use crate::latent::recipe::{Latent, NoiseMode, Source};
+use crate::latent::{Model, Recipe};
 use crate::sample::Picture;
 
 /// Most pictures of a grid.
@@ -67,7 +67,11 @@ impl PictureArgs {
     /// # Errors
     /// As there.
     pub(super) fn open_for_any_class(&self, is_any: bool) -> Result<Studio> {
-        Ok(self.studio(if is_any { self.weights.open_for_any_class()? } else { self.weights.open()? }))
+        Ok(self.studio(if is_any {
+            self.weights.open_for_any_class()?
+        } else {
+            self.weights.open()?
+        }))
     }
 
     fn studio(&self, maker: Maker) -> Studio {
@@ -114,7 +118,11 @@ impl Studio {
     }
 
     /// What a file of these pictures says of itself, unless it is to say nothing.
-    pub(super) fn provenance(&self, layout: Layout, recipes: Vec<Option<Recipe>>) -> Option<Provenance> {
+    pub(super) fn provenance(
+        &self,
+        layout: Layout,
+        recipes: Vec<Option<Recipe>>,
+    ) -> Option<Provenance> {
         self.provenance_of(&self.maker.model, layout, recipes)
     }
 
@@ -159,7 +167,8 @@ impl Studio {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            let picture = recipe.as_ref().map(|recipe| self.maker.model.picture(recipe)).transpose()?;
+            let picture =
+                recipe.as_ref().map(|recipe| self.maker.model.picture(recipe)).transpose()?;
             let white = || Canvas::filled(255, self.size());
             sheet.push(&picture.as_ref().map_or_else(white, Canvas::from))?;
             bar.inc(1);
@@ -201,9 +210,12 @@ pub(super) fn must_be_a_file(out: &Path, example: &str) -> Result<(), UsageError
 pub(super) fn parse_layers(text: &str, num_ws: usize) -> Result<Vec<usize>, UsageError> {
     let refused = || {
         let last = num_ws - 1;
-        UsageError(format!("--layers: expected layers from 0 to {last} such as 0-3,5, came \"{text}\""))
+        UsageError(format!(
+            "--layers: expected layers from 0 to {last} such as 0-3,5, came \"{text}\""
+        ))
     };
-    let number = |text: &str| text.trim().parse().ok().filter(|idx| *idx < num_ws).ok_or_else(refused);
+    let number =
+        |text: &str| text.trim().parse().ok().filter(|idx| *idx < num_ws).ok_or_else(refused);
     let mut layers = Vec::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -229,7 +241,9 @@ pub(super) fn parse_numbers(
     let numbers: Option<Vec<f64>> = text.split(',').map(number).collect();
     numbers.ok_or_else(|| {
         let (least, most) = bounds;
-        UsageError(format!("{flag}: expected numbers from {least} to {most} such as 0,0.5,1, came \"{text}\""))
+        UsageError(format!(
+            "{flag}: expected numbers from {least} to {most} such as 0,0.5,1, came \"{text}\""
+        ))
     })
 }
 

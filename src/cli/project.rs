@@ -68,7 +68,8 @@ pub(super) fn run(args: &ProjectArgs, stop: &AtomicBool) -> Result<()> {
         let message = "--trunc: a projection has none; give it to generate --w";
         return Err(UsageError(message.to_owned()).into());
     }
-    let noise = if args.noise_mode == ProjectNoise::None { NoiseFlag::None } else { NoiseFlag::Const };
+    let noise =
+        if args.noise_mode == ProjectNoise::None { NoiseFlag::None } else { NoiseFlag::Const };
     let mut studio = Studio::new(maker, noise, !args.no_provenance);
     let (res, _, channels) = studio.size();
     let target = Canvas::read(&args.target, res, channels)

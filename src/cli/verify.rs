@@ -68,7 +68,11 @@ fn said(verdict: &Verdict, model: &str) -> String {
         Verdict::OffBy(off) => format!("differs by at most {off} of 255"),
         Verdict::OtherModel(other) => {
             let begin = |hash: &str| hash.chars().take(12).collect::<String>();
-            format!("not this model: it says {}.., these weights are {}..", begin(other), begin(model))
+            format!(
+                "not this model: it says {}.., these weights are {}..",
+                begin(other),
+                begin(model)
+            )
         }
         Verdict::OtherShape => "not this model: another size, other colors or number".to_owned(),
         Verdict::NoRecipe => "says of no seed what it is made of; give --seed".to_owned(),

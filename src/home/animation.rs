@@ -16,8 +16,8 @@ use super::video::{Format, Video, ffmpeg};
 use super::whole::Whole;
 use crate::sample::Picture;
 
-/// Colors of a GIF's frame are chosen from every so many pixels: 1 is best, 30 fastest.
-const GIF_SPEED: i32 = 10;
+/// Colors of a GIF's frame are chosen from so many of its pixels, or all.
+const GIF_PIXELS: usize = 1 << 16;
 
 /// An endless animation in the making, in several files.
 pub struct Animation {
@@ -50,7 +50,8 @@ impl Animation {
         frames.set_frame_delay(1, fps)?;
         let apng = (apng, frames.write_header()?);
         let gif = Whole::begin(&at("gif"))?;
-        let mut encoder = GifEncoder::new_with_speed(gif.writer()?, GIF_SPEED);
+        let every = (size.0 * size.1 / GIF_PIXELS).clamp(1, 30);
+        let mut encoder = GifEncoder::new_with_speed(gif.writer()?, every as i32);
         encoder.set_repeat(Repeat::Infinite)?;
         let mut videos = Vec::new();
         if let Some(program) = ffmpeg() {

@@ -67,7 +67,8 @@ impl Canvas {
         let mut white = image::RgbaImage::from_pixel(res as u32, res as u32, [255; 4].into());
         image::imageops::overlay(&mut white, &image.to_rgba8(), 0, 0);
         let opaque = DynamicImage::from(white);
-        let pixels = if channels == 1 { opaque.to_luma8().into_raw() } else { opaque.to_rgb8().into_raw() };
+        let pixels =
+            if channels == 1 { opaque.to_luma8().into_raw() } else { opaque.to_rgb8().into_raw() };
         Ok(Self { width: res, height: res, channels, pixels })
     }
 
@@ -118,7 +119,8 @@ mod tests {
     fn a_picture_is_cut_square_and_lies_on_white() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("wide.png");
-        let color = |x: u32| if x < 4 { [255, 0, 0, 255] } else { [0, 0, 255, u8::from(x < 8) * 255] };
+        let color =
+            |x: u32| if x < 4 { [255, 0, 0, 255] } else { [0, 0, 255, u8::from(x < 8) * 255] };
         image::RgbaImage::from_fn(12, 4, |x, _| color(x).into()).save(&path)?;
         let middle = Canvas::read(&path, 4, 3)?;
         assert_eq!(middle.pixels, [0, 0, 255].repeat(16));

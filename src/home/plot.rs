@@ -99,7 +99,11 @@ fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
 pub fn number(value: f64) -> String {
     let digits = 2 - value.abs().max(1e-6).log10().floor() as i32;
     let text = format!("{value:.*}", digits.clamp(0, 6) as usize);
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 fn escaped(text: &str) -> String {
@@ -132,6 +136,9 @@ mod tests {
 
     #[test]
     fn three_digits_count() {
-        assert_eq!([0.0, 1234.5, 12.34, 0.012_345, -1.0].map(number), ["0", "1234", "12.3", "0.0123", "-1"]);
+        assert_eq!(
+            [0.0, 1234.5, 12.34, 0.012_345, -1.0].map(number),
+            ["0", "1234", "12.3", "0.0123", "-1"]
+        );
     }
 }

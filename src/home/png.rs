@@ -53,7 +53,8 @@ impl Sheet {
         let file = Whole::begin(path)?;
         let (width, height, channels) = size;
         let rows = count.div_ceil(columns);
-        let encoder = encoder(file.writer()?, (width * columns, height * rows, channels), provenance)?;
+        let encoder =
+            encoder(file.writer()?, (width * columns, height * rows, channels), provenance)?;
         let writer = encoder.write_header()?.into_stream_writer()?;
         let row = vec![255; width * columns * height * channels];
         Ok(Self { file, writer, size, columns, num_left: count, row, num_in_row: 0 })
@@ -133,7 +134,8 @@ mod tests {
         }
         assert!(sheet.push(&Canvas::filled(4, (2, 1, 3))).is_err());
         sheet.finish()?;
-        let reds: Vec<u8> = image::open(&path)?.to_rgb8().pixels().map(|pixel| pixel.0[0]).collect();
+        let reds: Vec<u8> =
+            image::open(&path)?.to_rgb8().pixels().map(|pixel| pixel.0[0]).collect();
         assert_eq!(reds, [1, 1, 2, 2, 3, 3, 255, 255]);
         Ok(())
     }

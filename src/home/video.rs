@@ -33,11 +33,30 @@ impl Format {
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Mp4 => &[
-                "-c:v", "libx264", "-crf", "16", "-preset", "slow", "-pix_fmt", "yuv420p",
-                "-movflags", "+faststart", "-f", "mp4",
+                "-c:v",
+                "libx264",
+                "-crf",
+                "16",
+                "-preset",
+                "slow",
+                "-pix_fmt",
+                "yuv420p",
+                "-movflags",
+                "+faststart",
+                "-f",
+                "mp4",
             ],
             Self::WebM => &[
-                "-c:v", "libvpx-vp9", "-crf", "20", "-b:v", "0", "-pix_fmt", "yuv420p", "-f", "webm",
+                "-c:v",
+                "libvpx-vp9",
+                "-crf",
+                "20",
+                "-b:v",
+                "0",
+                "-pix_fmt",
+                "yuv420p",
+                "-f",
+                "webm",
             ],
         }
     }

@@ -39,13 +39,15 @@ impl Latents {
             let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
             Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect())
         };
-        let all = tensors.into_iter().map(|(name, tensor)| {
-            Ok((name, tensor.dims().to_vec(), bytes(tensor)?))
-        });
+        let all = tensors
+            .into_iter()
+            .map(|(name, tensor)| Ok((name, tensor.dims().to_vec(), bytes(tensor)?)));
         let all = all.collect::<Result<Vec<_>>>()?;
         let views = all
             .iter()
-            .map(|(name, dims, bytes)| Ok((name, TensorView::new(Dtype::F32, dims.clone(), bytes)?)))
+            .map(|(name, dims, bytes)| {
+                Ok((name, TensorView::new(Dtype::F32, dims.clone(), bytes)?))
+            })
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
             .map_err(candle_core::Error::wrap)?;
         let json = json!({ "version": env!("CARGO_PKG_VERSION"), "model": model }).to_string();
@@ -60,7 +62,9 @@ impl Latents {
     pub fn from_bytes(bytes: &[u8], g: &Generator, device: &Device) -> Result<Self> {
         let file = match SafeTensors::deserialize(bytes) {
             Ok(file) => file,
-            Err(error) => bail!("not a file of latents ({error}); expected w.safetensors of project"),
+            Err(error) => {
+                bail!("not a file of latents ({error}); expected w.safetensors of project")
+            }
         };
         let expected = [1, g.config.num_ws(), g.config.w_dim];
         let ws = tensor(&file, "w", &expected, device)?;

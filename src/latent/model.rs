@@ -113,9 +113,8 @@ impl Model {
                     [base, style].map(|seed| self.of_source(&Source::Seed(*seed), class));
                 let (base, style) = (base?, style?);
                 self.check_layers(layers)?;
-                let row = |i: usize| {
-                    (if layers.contains(&i) { &style } else { &base }).narrow(1, i, 1)
-                };
+                let row =
+                    |i: usize| (if layers.contains(&i) { &style } else { &base }).narrow(1, i, 1);
                 let rows = (0..self.g.config.num_ws()).map(row).collect::<Result<Vec<_>>>()?;
                 truncated(Tensor::cat(&rows, 1)?)
             }

@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn where_there_is_no_circle_the_way_is_straight() {
-        for (a, b) in [([1.0, 2.0], [1.0, 2.0]), ([1.0, 0.0], [-1.0, 0.0]), ([0.0; 2], [4.0, 0.0])] {
+        for (a, b) in [([1.0, 2.0], [1.0, 2.0]), ([1.0, 0.0], [-1.0, 0.0]), ([0.0; 2], [4.0, 0.0])]
+        {
             assert_eq!(at(a, b, 0.25, Curve::Slerp), at(a, b, 0.25, Curve::Linear));
         }
     }

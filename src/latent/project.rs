@@ -17,11 +17,12 @@ use super::file::Latents;
 use super::likeness::unlikeness;
 use super::model::{Model, Spread};
 use super::noise::{normalized, regularisation};
-use crate::model::{Noise, Truncation};
+use crate::model::synthesis::Synthesis;
+use crate::model::{Generator, Noise, Truncation};
+use crate::ops::Traced;
 use crate::ops::adam::{Adam, AdamConfig};
 use crate::ops::grad::{grad, leaves};
 use crate::ops::rng::{Rng, Stream};
-use crate::ops::Traced;
 use crate::sample::Picture;
 
 /// Constants of the optimizer.
@@ -32,8 +33,8 @@ const RAMP_DOWN: f64 = 0.25;
 /// How strongly `w` is shaken at first, in its standard deviations, and for which share of the steps.
 const SHAKE: f64 = 0.05;
 const SHAKE_UNTIL: f64 = 0.75;
-/// What noise pays for not being noise.
-const NOISE_WEIGHT: f64 = 1.0;
+/// What noise pays for not being noise: with a tenth of it, it carries what the network cannot draw.
+const NOISE_WEIGHT: f64 = 100.0;
 /// So many candidates are looked at together.
 const AT_ONCE: usize = 16;
 
@@ -119,8 +120,10 @@ impl<'a> Projection<'a> {
         let t = self.step as f64 / self.options.num_steps as f64;
         let shake = self.spread.std * SHAKE * (1.0 - t / SHAKE_UNTIL).max(0.0).powi(2);
         let draws = Rng::new(self.options.seed, Stream::Projection, 1 + self.step as u64);
-        let draws = Tensor::from_vec(draws.normals(self.w.elem_count()), self.w.shape(), self.w.device())?;
-        let shaken = (Traced::variable(&self.w) + Traced::constant(&(draws * shake)?.to_dtype(self.w.dtype())?))?;
+        let draws = draws.normals(self.w.elem_count());
+        let draws = Tensor::from_vec(draws, self.w.shape(), self.w.device())?;
+        let draws = (draws * shake)?.to_dtype(self.w.dtype())?;
+        let shaken = (Traced::variable(&self.w) + Traced::constant(&draws))?;
         let inputs: Vec<Traced> = self.noise.iter().map(Traced::variable).collect();
         let img = self.synthesis(&inputs)?.forward(&self.ws(&shaken)?, self.mode())?;
         let unlike = unlikeness(&img, &self.target)?.mean_all()?;
@@ -158,11 +161,11 @@ impl<'a> Projection<'a> {
         let Latents { ws, noise_inputs } = self.latents()?;
         let inputs: Vec<Traced> = noise_inputs.iter().map(Traced::constant).collect();
         let synthesis = self.synthesis(&inputs)?;
-        let g = crate::model::Generator { synthesis, ..self.model.g.clone() };
+        let g = Generator { synthesis, ..self.model.g.clone() };
         Picture::of_ws(&g, &ws, self.mode())
     }
 
-    fn synthesis(&self, inputs: &[Traced]) -> Result<crate::model::synthesis::Synthesis> {
+    fn synthesis(&self, inputs: &[Traced]) -> Result<Synthesis> {
         let synthesis = self.model.g.synthesis.clone();
         if inputs.is_empty() { Ok(synthesis) } else { synthesis.with_noise_inputs(inputs) }
     }

@@ -51,7 +51,7 @@ pub fn directions(store: &Store, config: &GeneratorConfig, layers: &[usize]) -> 
 
 /// The affine layer of a convolution that takes the `w` of index `idx`; the last is toRGB's alone.
 fn affine_name(config: &GeneratorConfig, idx: usize) -> Option<String> {
-    let (block, conv) = (idx.div_ceil(2), if idx % 2 == 0 { "conv1" } else { "conv0" });
+    let (block, conv) = (idx.div_ceil(2), if idx.is_multiple_of(2) { "conv1" } else { "conv0" });
     let res = config.block_resolutions().get(block).copied()?;
     Some(format!("synthesis.b{res}.{conv}.affine.weight"))
 }
@@ -84,7 +84,9 @@ pub fn principal(rows: &[Vec<f64>], len: usize) -> Directions {
     for (_, vector) in &mut found {
         let largest = vector.iter().copied().max_by(|a, b| a.abs().total_cmp(&b.abs()));
         if largest.is_some_and(|largest| largest < 0.0) {
-            vector.iter_mut().for_each(|value| *value = -*value);
+            for value in vector {
+                *value = -*value;
+            }
         }
     }
     let (strengths, vectors) = found.into_iter().unzip();
@@ -125,7 +127,8 @@ mod tests {
         let (c, s) = (0.6, 0.8);
         let rotation = [[c, s, 0.0], [-s * c, c * c, s], [s * s, -c * s, c]];
         let scaled = [5.0, 2.0, 0.0];
-        let rows: Vec<Vec<f64>> = (0..3).map(|i| rotation[i].map(|v| v * scaled[i]).to_vec()).collect();
+        let rows: Vec<Vec<f64>> =
+            (0..3).map(|i| rotation[i].map(|v| v * scaled[i]).to_vec()).collect();
         let Directions { vectors, strengths } = principal(&rows, 3);
         for (idx, expected) in scaled.iter().enumerate() {
             assert!((strengths[idx] - expected).abs() < 1e-7, "{strengths:?}");

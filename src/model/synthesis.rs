@@ -178,8 +178,7 @@ impl SynthesisLayer {
         let x = modulated_conv2d(x, &self.weight, &styles, resample, true)?;
         let (n, res) = (x.dim(0)?, self.noise_const.dim(0)?);
         let strength = self.noise_strength.to_dtype(x.dtype())?;
-        let draws =
-            |rng| normals(rng, self.layer_idx, (n, 1, res, res), (x.dtype(), x.device()));
+        let draws = |rng| normals(rng, self.layer_idx, (n, 1, res, res), (x.dtype(), x.device()));
         let x = match noise {
             Noise::None => x,
             Noise::Const if self.noise_const.is_traced() => {
@@ -263,13 +262,16 @@ impl Synthesis {
     /// # Errors
     /// Fails if they are not as many, or of other shapes.
     pub fn with_noise_inputs(mut self, inputs: &[Traced]) -> Result<Self> {
-        let expected: Vec<_> = self.layers().map(|layer| layer.noise_const.shape().clone()).collect();
+        let expected: Vec<_> =
+            self.layers().map(|layer| layer.noise_const.shape().clone()).collect();
         let came: Vec<_> = inputs.iter().map(|input| input.shape().clone()).collect();
         if expected != came {
             bail!("synthesis: expected noise inputs {expected:?}, got {came:?}");
         }
-        let layers =
-            self.blocks.iter_mut().flat_map(|block| block.conv0.iter_mut().chain([&mut block.conv1]));
+        let layers = self
+            .blocks
+            .iter_mut()
+            .flat_map(|block| block.conv0.iter_mut().chain([&mut block.conv1]));
         for (layer, input) in layers.zip(inputs) {
             layer.noise_const = input.clone();
         }
