@@ -1,7 +1,8 @@
 //! Pictures that a generator made: grids of samples, single pictures, PNG.
 //!
 //! [`Picture`] can be made from a generator's output only, and the PNG encoder takes nothing else,
-//! so a real picture has no way to a file.
+//! so in a job a real picture has no way to a file, and no text has one either. (What is shown at
+//! home stands beyond a job's reach, in [`crate::home`].)
 //!
 //! Pictures may be augmented on the way, by transforms that are drawn here: none is handed in.
 //!

@@ -204,7 +204,7 @@ fn what_cannot_be_projected_is_refused() {
     }
     assert!(!home.path("a").exists());
     let (code, log) = home.run("generate", &["--w", "g", "--out", "a"]);
-    assert!(code == Some(2) && log.contains("latents: expected a tensor w"), "{log}");
+    assert!(code == Some(2) && log.contains("expected a tensor w;"), "{log}");
 }
 
 #[test]

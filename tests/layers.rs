@@ -51,6 +51,25 @@ fn no_module_uses_one_to_its_right() {
     assert!(num_files > 0);
 }
 
+/// A job, and whatever it uses, makes files of generated pictures by [`Picture::to_png`] alone.
+#[test]
+fn pictures_become_files_in_two_places() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let words = ["Encoder", "png::", "gif::", ".save(", ".save_with_format(", ".write_to("];
+    let mut found = Vec::new();
+    for module in LINE {
+        for file in files(&src.join(module)) {
+            let source = fs::read_to_string(&file).unwrap();
+            let source = source.split("#[cfg(test)]").next().unwrap();
+            let source = source.replace("home::png::", ""); // a module of that name
+            if words.iter().any(|word| source.contains(word)) && !found.contains(&module) {
+                found.push(module);
+            }
+        }
+    }
+    assert_eq!(found, ["sample", "home"]);
+}
+
 #[test]
 fn a_violation_is_seen() {
     for source in [

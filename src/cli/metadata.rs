@@ -3,8 +3,6 @@
 //! What a picture says of itself becomes attributes; with weights it is verified first, and classes
 //! have their names.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -80,8 +78,7 @@ fn target(args: &MetadataArgs, file: &Path) -> Result<PathBuf, UsageError> {
 
 /// The JSON of a picture.
 fn token(args: &MetadataArgs, file: &Path, model: Option<&Model>) -> Result<Value> {
-    let reader = png::Decoder::new(BufReader::new(File::open(file)?)).read_info()?;
-    let Some(Provenance { version, model: hash, pictures, .. }) = Provenance::of(&reader) else {
+    let Some(Provenance { version, model: hash, pictures, .. }) = Provenance::read(file)? else {
         anyhow::bail!(
             "expected a picture that says where it comes from; write it without --no-provenance"
         );

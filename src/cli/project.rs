@@ -10,12 +10,13 @@ use tracing::info;
 
 use super::UsageError;
 use super::pictures::{NoiseFlag, Studio, bar, listed, make_folder};
-use super::weights::WeightsArgs;
+use super::weights::{WeightsArgs, read};
 use crate::home::canvas::Canvas;
 use crate::home::png::Sheet;
 use crate::home::provenance::Layout;
 use crate::job::outputs::write_file;
 use crate::latent::Recipe;
+use crate::latent::perceptual::Perceptual;
 use crate::latent::project::{NoiseInputs, Options, Projection};
 use crate::latent::recipe::{Latent, NoiseMode};
 
@@ -41,6 +42,9 @@ pub(super) struct ProjectArgs {
     /// Pictures that the start is the best of; 0: the average picture.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     candidates: u32,
+    /// LPIPS weights (VGG16, safetensors) that judge too: nearer to what people see, and slower.
+    #[arg(long, value_name = "FILE")]
+    lpips: Option<PathBuf>,
     /// Noise inputs: learn looks for them as well, const are those of the weights.
     #[arg(long, value_enum, default_value = "learn")]
     noise_mode: ProjectNoise,
@@ -74,11 +78,18 @@ pub(super) fn run(args: &ProjectArgs, stop: &AtomicBool) -> Result<()> {
     let (res, _, channels) = studio.size();
     let target = Canvas::read(&args.target, res, channels)
         .map_err(|error| UsageError(format!("{error:#}")))?;
+    let perceptual = args.lpips.as_deref().map(|path| -> Result<Perceptual> {
+        let refused = |error| UsageError(format!("{}: {error}", path.display()));
+        let device = &studio.maker.model.device;
+        Ok(Perceptual::from_bytes(&read(path)?, device).map_err(refused)?)
+    });
+    let perceptual = perceptual.transpose()?;
     make_folder(&args.out)?;
     let (bytes, way) = {
         let model = &studio.maker.model;
         let options = options(args, studio.maker.class);
-        let projection = Projection::new(model, &target.to_tensor(&model.device)?, options)?;
+        let wanted = target.to_tensor(&model.device)?;
+        let projection = Projection::new(model, &wanted, perceptual.as_ref(), options)?;
         let (projection, way) = follow(projection, args.steps, &target, stop)?;
         (projection.latents()?.to_bytes(&model.hash)?, way)
     };

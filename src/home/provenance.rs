@@ -3,8 +3,11 @@
 //! Two `tEXt` chunks before the pixels: `Software`, and [`KEYWORD`] with a [`Provenance`] as JSON.
 //! Numbers only, no path and no name of a person, a file or a class.
 
-use std::io::{BufRead, Seek};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek};
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::latent::Recipe;
@@ -64,6 +67,15 @@ impl Provenance {
     }
 
     /// What a PNG file says of itself, if it says something.
+    ///
+    /// # Errors
+    /// Fails if it is no PNG file.
+    pub fn read(path: &Path) -> Result<Option<Self>> {
+        let decoder = png::Decoder::new(BufReader::new(File::open(path)?));
+        Ok(Self::of(&decoder.read_info().context("expected a PNG file")?))
+    }
+
+    /// As [`Provenance::read`], of a file that is open.
     pub fn of<R: BufRead + Seek>(file: &png::Reader<R>) -> Option<Self> {
         let texts = &file.info().uncompressed_latin1_text;
         let text = texts.iter().find(|text| text.keyword == KEYWORD)?;

@@ -1,7 +1,7 @@
 //! Whether a file is what a model makes of the recipes in it.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -13,8 +13,6 @@ use crate::latent::{Model, Recipe};
 
 /// Most memory that decoding may take: one row of the pictures of a sheet, or one frame.
 const MAX_BYTES: usize = 1 << 30;
-/// The begin of a weights file or PNG tells at once that it is none.
-const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +34,9 @@ pub enum Verdict {
 /// # Errors
 /// Fails if the file is no PNG, or if a recipe cannot be followed.
 pub fn verify(path: &Path, model: &Model, recipe: Option<&Recipe>) -> Result<Verdict> {
-    let mut file = BufReader::new(File::open(path)?);
-    let mut begin = [0; 8];
-    file.read_exact(&mut begin).context("expected a PNG file")?;
-    anyhow::ensure!(begin == SIGNATURE, "expected a PNG file");
     let file = BufReader::new(File::open(path)?);
     let decoder = Decoder::new_with_limits(file, Limits { bytes: MAX_BYTES });
-    let mut reader = decoder.read_info().context("the PNG file is damaged")?;
+    let mut reader = decoder.read_info().context("expected a PNG file")?;
     let found = Provenance::of(&reader);
     let (layout, recipes) = match (recipe, found) {
         (Some(recipe), _) => (Layout::Columns(1), vec![Some(recipe.clone())]),
@@ -74,7 +68,8 @@ fn fits(
     let info = reader.info();
     let color = if channels == 1 { ColorType::Grayscale } else { ColorType::Rgb };
     let (columns, rows, num_frames) = match layout {
-        Layout::Columns(columns) => (columns, count.div_ceil(columns.max(1)), 1),
+        Layout::Columns(columns) if !(1..=count).contains(&columns) => return false,
+        Layout::Columns(columns) => (columns, count.div_ceil(columns), 1),
         Layout::Frames => (1, 1, count),
     };
     let came = info.animation_control.as_ref().map_or(1, |control| control.num_frames as usize);

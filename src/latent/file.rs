@@ -80,20 +80,29 @@ impl Latents {
     }
 }
 
-fn tensor(file: &SafeTensors, name: &str, dims: &[usize], device: &Device) -> Result<Tensor> {
+/// A tensor of a file, f32, of a shape and finite.
+///
+/// # Errors
+/// Says, by its name, what is wrong with it.
+pub(super) fn tensor(
+    file: &SafeTensors,
+    name: &str,
+    dims: &[usize],
+    device: &Device,
+) -> Result<Tensor> {
     let view = match file.tensor(name) {
         Ok(view) if view.dtype() == Dtype::F32 && view.shape() == dims => view,
         Ok(view) => bail!(
-            "latents: expected {name} F32 {dims:?}, came {:?} {:?}; they are of another network",
+            "{name}: expected F32 {dims:?}, came {:?} {:?}; the file is for another network",
             view.dtype(),
             view.shape()
         ),
-        Err(_) => bail!("latents: expected a tensor {name}; the file is of another kind"),
+        Err(_) => bail!("expected a tensor {name}; the file is of another kind"),
     };
     let (chunks, _) = view.data().as_chunks::<4>();
     let values: Vec<f32> = chunks.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
     if values.iter().any(|value| !value.is_finite()) {
-        bail!("latents: expected finite values in {name}; the file is damaged");
+        bail!("{name}: expected finite values; the file is damaged");
     }
     Tensor::from_vec(values, dims, device)
 }

@@ -4,6 +4,9 @@
 //! beyond the next smaller one (a Laplacian pyramid). Squares of the former bring large forms into
 //! place, magnitudes of the latter keep edges where a few large errors would drown them.
 //!
+//! Bytes end where a generator's values go on: what is beyond 255 has become 255. So a target that
+//! is at the end of its range is met by whatever lies beyond.
+//!
 //! Reference: Burt and Adelson 1983, The Laplacian pyramid as a compact image code; Bojanowski et
 //! al. 2018, arXiv:1707.05776 (as a loss for latents).
 
@@ -14,6 +17,8 @@ use crate::ops::{Traced, upfirdn2d};
 
 /// The smallest size that is looked at.
 const MIN_RES: usize = 4;
+/// From here on a value is that of the last byte, 0 or 255.
+const ALMOST_END: f64 = 1.0 - 1.0 / 255.0;
 /// What a magnitude is below, its square is as well: keeps the slope finite.
 const SMOOTH: f64 = 1e-3;
 
@@ -25,7 +30,7 @@ const SMOOTH: f64 = 1e-3;
 /// Fails if shapes do not fit.
 pub fn unlikeness(img: &Traced, target: &Traced) -> Result<Traced> {
     let filter = Filter::stylegan2();
-    let mut off = img.broadcast_sub(target)?; // [N, C, R, R]
+    let mut off = less_excess(&img.broadcast_sub(target)?, target)?; // [N, C, R, R]
     let mut total = off.sqr()?.mean((1, 2, 3))?; // [N]
     while off.dim(3)? > MIN_RES {
         let smaller = upfirdn2d(&off, &Upfirdn2d::halve(&filter))?;
@@ -35,6 +40,18 @@ pub fn unlikeness(img: &Traced, target: &Traced) -> Result<Traced> {
         off = smaller;
     }
     total + magnitude(&off)?
+}
+
+/// Differences `[N, C, R, R]` without those that bytes do not show.
+fn less_excess(off: &Traced, target: &Traced) -> Result<Traced> {
+    let at = |end: f64| -> Result<Traced> {
+        let is_there = target.value().affine(end, 0.0)?.ge(ALMOST_END)?;
+        Ok(Traced::constant(&is_there.to_dtype(off.dtype())?))
+    };
+    let zeros = Traced::constant(&off.value().zeros_like()?);
+    let above = off.if_positive(off, &zeros)?.broadcast_mul(&at(1.0)?)?;
+    let below = off.if_positive(&zeros, off)?.broadcast_mul(&at(-1.0)?)?;
+    (off - above)? - below
 }
 
 fn magnitude(x: &Traced) -> Result<Traced> {
@@ -56,6 +73,16 @@ mod tests {
         let off = unlikeness(&flat(0.25), &flat(0.25))?;
         assert!(off.value().to_vec1::<f32>()?[0].abs() < 1e-7);
         assert!(unlikeness(&flat(0.5), &flat(0.0))?.value().to_vec1::<f32>()?[0] > 0.5);
+        Ok(())
+    }
+
+    #[test]
+    fn what_bytes_do_not_show_is_not_unlike() -> Result<()> {
+        let off = |img, target| unlikeness(&flat(img), &flat(target))?.value().to_vec1::<f32>();
+        for end in [1.0, -1.0] {
+            assert!(off(1.5 * end, end)?[0].abs() < 1e-7);
+            assert!(off(0.5 * end, end)?[0] > 0.5 && off(1.5 * end, 0.9 * end)?[0] > 0.5);
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ pub mod likeness;
 pub mod model;
 pub mod noise;
 pub mod path;
+pub mod perceptual;
 pub mod project;
 pub mod recipe;
 pub mod sefa;

@@ -4,7 +4,8 @@
 //! shaken at first, so that it does not settle at the first place that is good enough. Noise inputs
 //! move along, and pay for not being noise.
 //!
-//! Unlike the published projector the loss needs no network, and the start is the best of many and
+//! Unlike the published projector the loss needs no network, though one that is brought along
+//! ([`Perceptual`]) has its say as well, and the start is the best of many and
 //! not the mean alone.
 //!
 //! Reference: Karras et al. 2020, arXiv:1912.04958, appendix D.
@@ -17,6 +18,7 @@ use super::file::Latents;
 use super::likeness::unlikeness;
 use super::model::{Model, Spread};
 use super::noise::{normalized, regularisation};
+use super::perceptual::{Perceptual, Seen};
 use crate::model::synthesis::Synthesis;
 use crate::model::{Generator, Noise, Truncation};
 use crate::ops::Traced;
@@ -70,6 +72,8 @@ pub enum NoiseInputs {
 pub struct Projection<'a> {
     model: &'a Model,
     target: Traced,
+    /// A network that judges too, and what it sees in the target.
+    judge: Option<(&'a Perceptual, Seen)>,
     options: Options,
     spread: Spread,
     /// `[1, 1 or num_ws, w_dim]`
@@ -83,16 +87,26 @@ impl<'a> Projection<'a> {
     /// Finds a place to start from.
     ///
     /// * `target` - `[1, C, R, R]`, values in [-1, 1].
+    /// * `perceptual` - a network that judges too.
     ///
     /// # Errors
     /// Fails if the target has another shape than the model's pictures, or an op fails.
-    pub fn new(model: &'a Model, target: &Tensor, options: Options) -> Result<Self> {
+    pub fn new(
+        model: &'a Model,
+        target: &Tensor,
+        perceptual: Option<&'a Perceptual>,
+        options: Options,
+    ) -> Result<Self> {
         let config = &model.g.config;
         let expected = [1, config.img_channels, config.img_resolution, config.img_resolution];
         if target.dims() != expected {
             bail!("projection: expected a target {expected:?}, came {:?}", target.dims());
         }
         let (target, spread) = (target.into(), model.spread(options.class)?);
+        let judge = match perceptual {
+            Some(network) => Some((network, network.see(&target)?)),
+            None => None,
+        };
         let w = start(model, &target, &spread, options)?.unsqueeze(1)?; // [1, 1, w_dim]
         let rows = if options.each_layer { config.num_ws() } else { 1 };
         let w = Var::from_tensor(&w.repeat((1, rows, 1))?)?;
@@ -104,7 +118,7 @@ impl<'a> Projection<'a> {
         let noise = inputs.iter().map(|input| Var::from_tensor(&input.value().copy()?));
         let noise = noise.collect::<Result<Vec<_>>>()?;
         let adam = Adam::new([vec![w.clone()], noise.clone()].concat(), ADAM)?;
-        Ok(Self { model, target, options, spread, w, noise, adam, step: 0 })
+        Ok(Self { model, target, judge, options, spread, w, noise, adam, step: 0 })
     }
 
     /// Whether all steps are done.
@@ -126,7 +140,10 @@ impl<'a> Projection<'a> {
         let shaken = (Traced::variable(&self.w) + Traced::constant(&draws))?;
         let inputs: Vec<Traced> = self.noise.iter().map(Traced::variable).collect();
         let img = self.synthesis(&inputs)?.forward(&self.ws(&shaken)?, self.mode())?;
-        let unlike = unlikeness(&img, &self.target)?.mean_all()?;
+        let mut unlike = unlikeness(&img, &self.target)?.mean_all()?;
+        if let Some((network, seen)) = &self.judge {
+            unlike = (unlike + network.distance(&network.see(&img)?, seen)?.mean_all()?)?;
+        }
         let value = f64::from(unlike.value().to_scalar::<f32>()?);
         let loss = if inputs.is_empty() {
             unlike
