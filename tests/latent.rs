@@ -162,8 +162,9 @@ fn a_direction_starts_at_the_picture_and_is_applied_alone() {
 #[test]
 fn a_picture_of_the_model_is_found_again() {
     let home = Home::new(16, 0);
+    home.train();
     home.done("generate", &["--seeds", "6", "--out", "plain"]);
-    let args = ["--target", "plain/seed0006.png", "--steps", "200", "--out"];
+    let args = ["--target", "plain/seed0006.png", "--steps", "300", "--out"];
     let psnr = |out: &str, more: &[&str]| -> f64 {
         let log = home.done("project", &[&args[..], &[out], more].concat());
         let after = log.split("PSNR ").last().unwrap();

@@ -48,6 +48,24 @@ impl Home {
         self.folder.path().join(below)
     }
 
+    /// Replaces `g` by a network that was trained for some seconds: its latents lie in order.
+    pub(crate) fn train(&self) {
+        fs::create_dir(self.path("set")).unwrap();
+        for idx in 0..64u8 {
+            let value = |x: u32, y: u32| [idx * 4, (x * 16) as u8, (y * 16) as u8];
+            let picture = RgbImage::from_fn(16, 16, |x, y| value(x, y).into());
+            picture.save(self.path("set").join(format!("{idx}.png"))).unwrap();
+        }
+        let mut program = program();
+        program
+            .current_dir(self.folder.path())
+            .args(["train", "--data", "set", "--out", "trained"]);
+        program.args(["--resolution", "16", "--cfg", "tiny", "--kimg", "1", "--device", "cpu"]);
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{}", log_of(&output));
+        fs::copy(self.path("trained/generator.safetensors"), self.path("g")).unwrap();
+    }
+
     /// A command on `g`, in the folder of the weights.
     pub(crate) fn output(&self, command: &str, more: &[&str]) -> Output {
         self.output_with_path("", command, more)
