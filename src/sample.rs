@@ -2,7 +2,7 @@
 //!
 //! [`Picture`] can be made from a generator's output only, and the PNG encoder takes nothing else,
 //! so in a job a real picture has no way to a file, and no text has one either. (What is shown at
-//! home stands beyond a job's reach, in [`crate::home`].)
+//! home stands beyond a job's reach: module `home`.)
 //!
 //! Pictures may be augmented on the way, by transforms that are drawn here: none is handed in.
 //!
