@@ -37,7 +37,12 @@ pub(super) struct DirectionsArgs {
     #[arg(long, value_name = "K")]
     apply: Option<usize>,
     /// How far, in standard deviations of w: one column, or one picture, for each.
-    #[arg(long, value_name = "LIST", default_value = "-1,-0.5,0,0.5,1", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "-1,-0.5,0,0.5,1",
+        allow_hyphen_values = true
+    )]
     by: String,
     /// Folder that receives directionK.png, or pictures; made where missing.
     #[arg(long, value_name = "DIR")]

@@ -65,10 +65,11 @@ impl Perceptual {
                 let bias = tensor(&file, &format!("{name}.bias"), &[outputs], device)?;
                 Ok((weight.into(), bias.reshape((1, outputs, 1, 1))?.into()))
             };
+            let read = convs.iter().map(conv).collect::<Result<_>>()?;
             let outputs = convs.last().map_or(0, |conv| conv.2);
             let lin = format!("lin{idx}.model.1.weight");
             let lin = tensor(&file, &lin, &[1, outputs, 1, 1], device)?.into();
-            Ok(Slice { convs: convs.iter().map(conv).collect::<Result<_>>()?, lin })
+            Ok(Slice { convs: read, lin })
         };
         let slices = SLICES.iter().enumerate().map(slice).collect::<Result<_>>()?;
         let of = |values: [f32; 3]| Tensor::new(&values, device)?.reshape((1, 3, 1, 1));
