@@ -4,7 +4,8 @@
 //! Modules stand in one line, and each uses those to its left only:
 //!
 //! ```text
-//! ops -> data -> model -> augment -> train -> sample -> metrics -> audit -> convert -> job -> cli -> main
+//! ops -> data -> model -> augment -> train -> sample -> metrics -> audit -> convert -> latent -> job -> home
+//!     -> cli -> main
 //! ```
 //!
 //! - [`ops`]: tensors; convolution, resampling, gradients of any order, random numbers.
@@ -16,7 +17,9 @@
 //! - [`metrics`]: how far samples are from the data.
 //! - [`audit`]: whether samples are copies of the data.
 //! - [`convert`]: networks that other tools wrote, and networks for them.
+//! - [`latent`]: what is done with a generator's latents: paths, mixtures, directions, projections.
 //! - [`job`]: parameters, inputs, outputs, log, and the run that ties them together.
+//! - [`home`]: files of the commands at home, which say where pictures come from; out of a job's reach.
 //! - [`cli`]: the commands.
 //!
 //! The way of the data:
@@ -40,7 +43,9 @@ pub mod augment;
 pub mod cli;
 pub mod convert;
 pub mod data;
+pub mod home;
 pub mod job;
+pub mod latent;
 pub mod metrics;
 pub mod model;
 pub mod ops;

@@ -1,7 +1,8 @@
 //! Pictures that a generator made: grids of samples, single pictures, PNG.
 //!
 //! [`Picture`] can be made from a generator's output only, and the PNG encoder takes nothing else,
-//! so a real picture has no way to a file.
+//! so in a job a real picture has no way to a file, and no text has one either. (What is shown at
+//! home stands beyond a job's reach: module `home`.)
 //!
 //! Pictures may be augmented on the way, by transforms that are drawn here: none is handed in.
 //!
@@ -44,6 +45,24 @@ impl Picture {
         noise: Noise,
     ) -> Result<Self> {
         Self::of(&g.forward(z, c, truncation, noise)?)
+    }
+
+    /// The picture of `ws [1, num_ws, w_dim]`, with the rounding of the generate command.
+    ///
+    /// # Errors
+    /// Fails if shapes do not fit.
+    pub fn of_ws(g: &Generator, ws: &Tensor, noise: Noise) -> Result<Self> {
+        Self::of(g.synthesis.forward(&ws.into(), noise)?.value())
+    }
+
+    /// Width, height and channels (1 or 3).
+    pub fn size(&self) -> (usize, usize, usize) {
+        (self.width, self.height, self.channels)
+    }
+
+    /// Bytes `[H, W, C]`.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
     }
 
     /// As [`Picture::generate`] with constant noise inputs, and then the same picture augmented,

@@ -5,9 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LINE: [&str; 11] = [
-    "ops", "data", "model", "augment", "train", "sample", "metrics", "audit", "convert", "job",
-    "cli",
+const LINE: [&str; 13] = [
+    "ops", "data", "model", "augment", "train", "sample", "metrics", "audit", "convert", "latent",
+    "job", "home", "cli",
 ];
 
 /// The modules to the right of `LINE[idx]` that `source` names.
@@ -49,6 +49,33 @@ fn no_module_uses_one_to_its_right() {
         }
     }
     assert!(num_files > 0);
+}
+
+/// A job, and whatever it uses, makes PNG of generated pictures by `Picture::to_png` alone.
+#[test]
+fn pictures_become_png_in_two_places() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let words = [
+        "PngEncoder",
+        "GifEncoder",
+        "png::",
+        "gif::",
+        ".save(",
+        ".save_with_format(",
+        ".write_to(",
+    ];
+    let mut found = Vec::new();
+    for module in LINE {
+        for file in files(&src.join(module)) {
+            let source = fs::read_to_string(&file).unwrap();
+            let source = source.split("#[cfg(test)]").next().unwrap();
+            let source = source.replace("home::png::", ""); // a module of that name
+            if words.iter().any(|word| source.contains(word)) && !found.contains(&module) {
+                found.push(module);
+            }
+        }
+    }
+    assert_eq!(found, ["sample", "home"]);
 }
 
 #[test]

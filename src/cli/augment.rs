@@ -4,8 +4,7 @@
 //! always with the same draws, so that with a larger `p` transforms come in and none changes; or,
 //! apart, by one transform at a time. Real pictures have no way here: [`Picture`] takes none.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
@@ -13,7 +12,7 @@ use candle_core::DType;
 use tracing::info;
 
 use super::UsageError;
-use super::generate::MAX_GRID;
+use super::pictures::{MAX_GRID, must_be_a_file};
 use super::weights::{Maker, WeightsArgs, parse_seeds};
 use crate::augment::{AugPipe, DiffAugConfig, Pipeline};
 use crate::job::outputs::write_file;
@@ -61,7 +60,7 @@ fn augpipe(text: &str) -> Result<AugPipe, ParamsError> {
 pub(super) fn run(args: &AugmentArgs, stop: &AtomicBool) -> Result<()> {
     let (seeds, strengths) = (parse_seeds(&args.seeds)?, parse_strengths(&args.p)?);
     let maker = args.weights.open()?;
-    let res = maker.g.config.img_resolution;
+    let res = maker.model.g.config.img_resolution;
     if !args.diffaug && args.augpipe.config().imgfilter > 0.0 && res < MIN_FILTER_RES {
         let problem = Problem::SmallForFilter { resolution: res };
         return Err(ParamsError::Refused(vec![problem]).into());
@@ -72,17 +71,17 @@ pub(super) fn run(args: &AugmentArgs, stop: &AtomicBool) -> Result<()> {
         let most = MAX_GRID / num_columns;
         return Err(UsageError(format!("--seeds: expected at most {most} rows")).into());
     }
-    must_be_a_file(&args.out)?;
+    must_be_a_file(&args.out, "augmented.png")?;
     let mut pictures = Vec::with_capacity(seeds.len() * num_columns);
     for &seed in &seeds {
         if stop.load(Ordering::Relaxed) {
             info!("stopped before the grid was done");
             return Ok(());
         }
-        let (z, rng) = (maker.latent(seed)?, Rng::new(args.seed, Stream::Augment, seed.into()));
+        let (z, rng) = (maker.model.z(seed)?, Rng::new(args.seed, Stream::Augment, seed.into()));
         let of = (&z, maker.c.as_ref());
         pictures.extend(Picture::generate_augmented(
-            &maker.g,
+            &maker.model.g,
             of,
             maker.truncation,
             &rng,
@@ -101,7 +100,8 @@ fn columns(
     strengths: &[f64],
     maker: &Maker,
 ) -> candle_core::Result<(Vec<String>, Vec<Augmented>)> {
-    let (img_channels, place) = (maker.g.config.img_channels, (DType::F32, &maker.device));
+    let (img_channels, place) =
+        (maker.model.g.config.img_channels, (DType::F32, &maker.model.device));
     let of_pipe = |config: &_| Pipeline::new(config, img_channels, place);
     let of_diffaug = |config: &_| Pipeline::diffaug(config, img_channels, place);
     if !args.apart {
@@ -137,19 +137,6 @@ fn parse_strengths(text: &str) -> Result<Vec<f64>, UsageError> {
     strengths.ok_or_else(|| {
         UsageError(format!("--p: expected numbers from 0 to 1 such as 0,0.2,1, came \"{text}\""))
     })
-}
-
-/// Refuses a path that no file can be written to, and makes its folder.
-fn must_be_a_file(out: &Path) -> Result<(), UsageError> {
-    if out.is_dir() || out.file_name().is_none() {
-        let message = "--out: expected a file such as augmented.png, came a folder";
-        return Err(UsageError(message.to_owned()));
-    }
-    let folder = out.parent().unwrap_or(Path::new(""));
-    if folder.as_os_str().is_empty() {
-        return Ok(()); // the one we are in
-    }
-    fs::create_dir_all(folder).map_err(|error| UsageError(format!("{}: {error}", folder.display())))
 }
 
 #[cfg(test)]

@@ -3,16 +3,25 @@
 mod asset;
 mod audit;
 mod augment;
+mod blend;
 mod check;
 mod convert;
 mod count;
 mod demo;
 mod demo_set;
+mod directions;
 mod doctor;
 mod estimate;
 mod generate;
+mod inspect;
+mod interpolate;
+mod metadata;
+mod mix;
+mod pictures;
 mod profile;
+mod project;
 mod train;
+mod verify;
 mod weights;
 
 use std::path::PathBuf;
@@ -67,6 +76,22 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Makes pictures from a generator's weights.
     Generate(generate::GenerateArgs),
+    /// Makes a closed loop from seed to seed: APNG, GIF, and films where there is an ffmpeg.
+    Interpolate(interpolate::InterpolateArgs),
+    /// Gives pictures some layers of others, as a grid.
+    Mix(mix::MixArgs),
+    /// Looks for the latents that make a picture like yours.
+    Project(project::ProjectArgs),
+    /// Shows what a generator's weights can change in pictures, and changes it.
+    Directions(directions::DirectionsArgs),
+    /// Makes one generator of two of the same shape, by resolution.
+    Blend(blend::BlendArgs),
+    /// Says what a weights file says of itself.
+    Inspect(inspect::InspectArgs),
+    /// Writes ERC-721 JSON beside pictures.
+    Metadata(metadata::MetadataArgs),
+    /// Tells whether pictures are exactly what a generator's weights make.
+    Verify(verify::VerifyArgs),
     /// Shows what augmentation does, on pictures made from a generator's weights.
     Augment(augment::AugmentArgs),
     /// Reads a network of other StyleGAN2 tools, or writes one for them.
@@ -118,6 +143,14 @@ impl Cli {
             Some(Command::Train(args)) => train::run(&args, stop, started),
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
+            Some(Command::Interpolate(args)) => interpolate::run(&args, &stop),
+            Some(Command::Mix(args)) => mix::run(&args, &stop),
+            Some(Command::Project(args)) => project::run(&args, &stop),
+            Some(Command::Directions(args)) => directions::run(&args, &stop),
+            Some(Command::Blend(args)) => blend::run(&args, &stop),
+            Some(Command::Inspect(args)) => inspect::run(&args),
+            Some(Command::Metadata(args)) => metadata::run(&args),
+            Some(Command::Verify(args)) => verify::run(&args, &stop),
             Some(Command::Augment(args)) => augment::run(&args, &stop),
             Some(Command::Convert(args)) => convert::run(&args),
             Some(Command::Check(args)) => check::run(&args, &stop),

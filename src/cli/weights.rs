@@ -1,18 +1,19 @@
 //! What commands that make pictures share: weights, truncation, class, device, seeds.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use tracing::info;
 
 use super::{UsageError, device_choice};
 use crate::data::ClassNames;
-use crate::model::weights::{Header, from_bytes};
-use crate::model::{Generator, Truncation};
+use crate::latent::Model;
+use crate::model::Truncation;
+use crate::model::weights::Header;
 use crate::ops::device::{DeviceChoice, Fault, classify, open};
-use crate::sample::{label_of_class, latent_of_seed};
+use crate::sample::label_of_class;
 
 /// Most seeds of one call.
 const MAX_SEEDS: usize = 100_000;
@@ -38,11 +39,11 @@ pub(super) struct WeightsArgs {
 
 /// A generator at work, and what its pictures have in common.
 pub(super) struct Maker {
-    pub(super) g: Generator,
+    pub(super) model: Model,
+    pub(super) class: Option<usize>,
     /// `[1, c_dim]`
     pub(super) c: Option<Tensor>,
     pub(super) truncation: Truncation,
-    pub(super) device: Device,
 }
 
 impl WeightsArgs {
@@ -51,20 +52,39 @@ impl WeightsArgs {
     /// # Errors
     /// Fails if a flag or the weights are refused, or if the device does.
     pub(super) fn open(&self) -> Result<Maker> {
-        if !(-2.0..=2.0).contains(&self.trunc) {
-            let message = format!("--trunc: expected -2 to 2, came {}", self.trunc);
-            return Err(UsageError(message).into());
-        }
-        let bytes = fs::read(&self.weights)
-            .map_err(|error| UsageError(format!("{}: {error}", self.weights.display())))?;
+        let model = self.load()?;
+        let class = class(&model.header, self.class.as_deref())?;
+        self.maker(model, class)
+    }
+
+    /// As [`WeightsArgs::open`], for pictures that bring their class with them: none need be said.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn open_for_any_class(&self) -> Result<Maker> {
+        let model = self.load()?;
+        let asked = self.class.as_deref().map(|asked| class(&model.header, Some(asked)));
+        let class = asked.transpose()?.flatten();
+        self.maker(model, class)
+    }
+
+    /// Where the weights are.
+    pub(super) fn path(&self) -> &Path {
+        &self.weights
+    }
+
+    fn maker(&self, model: Model, class: Option<usize>) -> Result<Maker> {
+        let label = class.map(|class| label_of_class(class, model.g.config.c_dim, &model.device));
+        let c = label.transpose()?;
+        Ok(Maker { model, class, c, truncation: Truncation { psi: self.trunc, cutoff: None } })
+    }
+
+    fn load(&self) -> Result<Model> {
+        check_psi("--trunc", self.trunc)?;
+        let bytes = read(&self.weights)?;
         let opened = open(self.device)?;
         info!("{}", opened.description);
-        let device = opened.device;
-        let (header, g) = from_bytes(&bytes, &device).map_err(|error| self.not_loaded(error))?;
-        let class = class(&header, self.class.as_deref())?;
-        let label = class.map(|class| label_of_class(class, g.config.c_dim, &device));
-        let c = label.transpose()?;
-        Ok(Maker { g, c, truncation: Truncation { psi: self.trunc, cutoff: None }, device })
+        Model::from_bytes(&bytes, &opened.device).map_err(|error| self.not_loaded(error))
     }
 
     /// Why weights are refused; a failing GPU is no fault of theirs.
@@ -76,14 +96,17 @@ impl WeightsArgs {
     }
 }
 
-impl Maker {
-    /// The latent of a seed, `[1, z_dim]`.
-    ///
-    /// # Errors
-    /// Fails if the device does.
-    pub(super) fn latent(&self, seed: u32) -> candle_core::Result<Tensor> {
-        latent_of_seed(seed, self.g.config.z_dim, &self.device)
+/// The bytes of a file that was named.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, UsageError> {
+    fs::read(path).map_err(|error| UsageError(format!("{}: {error}", path.display())))
+}
+
+/// Refuses a truncation that no picture survives.
+pub(super) fn check_psi(flag: &str, psi: f64) -> Result<(), UsageError> {
+    if (-2.0..=2.0).contains(&psi) {
+        return Ok(());
     }
+    Err(UsageError(format!("{flag}: expected -2 to 2, came {psi}")))
 }
 
 /// The class that is asked for, by name or by number; a name goes first, should it be a number.

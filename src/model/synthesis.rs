@@ -2,7 +2,7 @@
 //!
 //! Reference: Karras et al. 2020, arXiv:1912.04958, sections 2 and 3, figure 7.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, bail};
 use candle_nn::{Init, VarBuilder};
 
 use super::config::{Architecture, GeneratorConfig};
@@ -23,6 +23,16 @@ pub enum Noise {
     Const,
     /// Fresh draws per image, layer by layer.
     Random(Rng),
+    /// Draws on their way to others, by an angle in radians; a whole turn is a closed loop, and on
+    /// it every noise is as likely as any: `from cos(angle) + to sin(angle)`.
+    Turned {
+        /// Those at angle 0.
+        from: Rng,
+        /// Those at a quarter of a turn.
+        to: Rng,
+        /// Where between them.
+        angle: f64,
+    },
     /// None at all.
     None,
 }
@@ -33,7 +43,8 @@ struct SynthesisLayer {
     affine: FullyConnected,
     weight: Traced,
     noise_strength: Traced,
-    noise_const: Tensor,
+    /// `[res, res]`; constant, but for a projection that looks for it.
+    noise_const: Traced,
     bias: Traced,
     up: usize,
     gain: f64,
@@ -139,7 +150,7 @@ fn synthesis_layer(
         affine: affine(config, in_dim, vb)?,
         weight: vb.get_with_hints((out_dim, in_dim, 3, 3), "weight", NORMAL)?.into(),
         noise_strength: vb.get_with_hints((), "noise_strength", Init::Const(0.0))?.into(),
-        noise_const: vb.get_with_hints((res, res), "noise_const", NORMAL)?,
+        noise_const: vb.get_with_hints((res, res), "noise_const", NORMAL)?.into(),
         bias: vb.get_with_hints(out_dim, "bias", Init::Const(0.0))?.into(),
         up,
         gain: Activation::LRELU.default_gain() * gain,
@@ -167,15 +178,20 @@ impl SynthesisLayer {
         let x = modulated_conv2d(x, &self.weight, &styles, resample, true)?;
         let (n, res) = (x.dim(0)?, self.noise_const.dim(0)?);
         let strength = self.noise_strength.to_dtype(x.dtype())?;
+        let draws = |rng| normals(rng, self.layer_idx, (n, 1, res, res), (x.dtype(), x.device()));
         let x = match noise {
             Noise::None => x,
+            Noise::Const if self.noise_const.is_traced() => {
+                let noise = self.noise_const.reshape((1, 1, res, res))?.to_dtype(x.dtype())?;
+                x.broadcast_add(&noise.broadcast_mul(&strength.reshape((1, 1, 1, 1))?)?)?
+            }
             Noise::Const => {
-                let noise = self.noise_const.reshape((1, 1, res, res))?;
+                let noise = self.noise_const.value().reshape((1, 1, res, res))?;
                 add_noise(&x, &noise.to_dtype(x.dtype())?, &strength)?
             }
-            Noise::Random(rng) => {
-                let noise =
-                    normals(&rng, self.layer_idx, (n, 1, res, res), (x.dtype(), x.device()))?;
+            Noise::Random(rng) => add_noise(&x, &draws(&rng)?, &strength)?,
+            Noise::Turned { from, to, angle } => {
+                let noise = ((draws(&from)? * angle.cos())? + (draws(&to)? * angle.sin())?)?;
                 add_noise(&x, &noise, &strength)?
             }
         };
@@ -234,6 +250,36 @@ impl Synthesis {
             block.dtype = precision.dtype_at(4 << level, img_resolution);
         }
         self
+    }
+
+    /// The constant noise inputs, `[res, res]` each, from the first layer on.
+    pub fn noise_inputs(&self) -> Vec<Traced> {
+        self.layers().map(|layer| layer.noise_const.clone()).collect()
+    }
+
+    /// The same network with other constant noise inputs; gradients reach those that are traced.
+    ///
+    /// # Errors
+    /// Fails if they are not as many, or of other shapes.
+    pub fn with_noise_inputs(mut self, inputs: &[Traced]) -> Result<Self> {
+        let expected: Vec<_> =
+            self.layers().map(|layer| layer.noise_const.shape().clone()).collect();
+        let came: Vec<_> = inputs.iter().map(|input| input.shape().clone()).collect();
+        if expected != came {
+            bail!("synthesis: expected noise inputs {expected:?}, got {came:?}");
+        }
+        let layers = self
+            .blocks
+            .iter_mut()
+            .flat_map(|block| block.conv0.iter_mut().chain([&mut block.conv1]));
+        for (layer, input) in layers.zip(inputs) {
+            layer.noise_const = input.clone();
+        }
+        Ok(self)
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &SynthesisLayer> {
+        self.blocks.iter().flat_map(|block| block.conv0.iter().chain([&block.conv1]))
     }
 
     /// Images `[N, img_channels, H, W]`, about [-1, 1], of `ws [N, num_ws, w_dim]`.

@@ -110,7 +110,11 @@ pub fn store_from_bytes(bytes: &[u8], device: &Device) -> Result<(Header, Store)
     Ok((header, store))
 }
 
-fn read(bytes: &[u8], device: &Device) -> Result<(Header, Store, Generator)> {
+/// All of it: the header, the weights, and the generator that is made of them.
+///
+/// # Errors
+/// As [`from_bytes`].
+pub fn read(bytes: &[u8], device: &Device) -> Result<(Header, Store, Generator)> {
     if bytes.len() > MAX_BYTES {
         bail!("expected a weights file of at most {MAX_BYTES} bytes, got {}", bytes.len());
     }

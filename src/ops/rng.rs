@@ -35,6 +35,8 @@ pub enum Stream {
     Augment,
     /// Copies that are planted, and pictures that are chosen, for an audit.
     Audit,
+    /// How a projection shakes its latents.
+    Projection,
 }
 
 /// The draws of one stream at one step.
