@@ -16,7 +16,7 @@ use job::{log_of, program};
 use pictures::{png, zip};
 
 /// What the folders are called.
-const NAMES: [&str; 2] = ["Planted Oaks", "planted-größe"];
+const NAMES: [&str; 2] = ["Canary Oaks", "canary-größe"];
 
 /// Few pictures are enough.
 const POLICY: &str = r#"{"version": 1, "min_images": 20}"#;
@@ -32,7 +32,7 @@ fn folders(names: [&str; 2]) -> TempDir {
 
 /// `inputs` with a `dataset.json` in an archive, where class 1 has the first pictures.
 fn labelled(more: &str) -> TempDir {
-    let paths: Vec<String> = (0..40).map(|i| format!("planted{i}.png")).collect();
+    let paths: Vec<String> = (0..40).map(|i| format!("canary{i}.png")).collect();
     let labels: Vec<String> =
         (0..40).map(|i| format!(r#"["{}", {}]"#, paths[i], u32::from(i < 20))).collect();
     let json = format!(r#"{{"labels": [{}]{more}}}"#, labels.join(", "));
@@ -82,7 +82,7 @@ fn assert_nameless(out: &Path) {
         let path = entry.unwrap().path();
         let bytes = fs::read(&path).unwrap().to_ascii_lowercase();
         let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-        let found = ["planted", "oaks", "class_names"].into_iter().find(|text| has(text));
+        let found = ["canary", "oaks", "class_names"].into_iter().find(|text| has(text));
         assert_eq!(found, None, "{}", path.display());
         num_files += 1;
     }
@@ -90,13 +90,13 @@ fn assert_nameless(out: &Path) {
 }
 
 fn assert_discreet(log: &str) {
-    assert!(!log.to_lowercase().contains("planted") && !log.contains("Oaks"), "{log}");
+    assert!(!log.to_lowercase().contains("canary") && !log.contains("Oaks"), "{log}");
 }
 
 #[test]
 fn without_the_flag_no_output_has_a_name() {
     let folder_set = folders(NAMES);
-    let json_set = labelled(r#", "class_names": ["planted oak", "planted elm"]"#);
+    let json_set = labelled(r#", "class_names": ["canary oak", "canary elm"]"#);
     for (root, cond) in [(folder_set, "folders"), (json_set, "labels")] {
         let (code, log) = train(&root, "out", &["--cond", cond, "--state", "plain"]);
         assert_eq!(code, Some(0), "{log}");
@@ -144,15 +144,15 @@ fn names_of_folders_stand_by_the_numbers_of_their_classes() {
 
 #[test]
 fn names_of_dataset_json_are_kept_also_when_a_training_goes_on() {
-    let root = labelled(r#", "class_names": ["planted oak", "planted elm"]"#);
+    let root = labelled(r#", "class_names": ["canary oak", "canary elm"]"#);
     let asked = ["--cond", "labels", "--state", "plain"];
     let (code, log) = train(&root, "first", &[&asked[..], &["--class-names"]].concat());
     assert_eq!(code, Some(0), "{log}");
     assert_discreet(&log);
-    assert_eq!(names_in(&root.path().join("first")).unwrap(), ["planted oak", "planted elm"]);
+    assert_eq!(names_in(&root.path().join("first")).unwrap(), ["canary oak", "canary elm"]);
 
     let state = root.path().join("first/state.safetensors").display().to_string();
-    assert_eq!(fs::read(&state).unwrap().windows(7).position(|bytes| bytes == b"planted"), None);
+    assert_eq!(fs::read(&state).unwrap().windows(6).position(|bytes| bytes == b"canary"), None);
     let resumed = |out: &str, more: &[&str]| {
         let args = [&asked[..], &["--resume", &state], more].concat();
         let (code, log) = train_for("0.064", &root, out, &args);
@@ -160,7 +160,7 @@ fn names_of_dataset_json_are_kept_also_when_a_training_goes_on() {
         assert_discreet(&log);
         names_in(&root.path().join(out))
     };
-    assert_eq!(resumed("second", &["--class-names"]).unwrap(), ["planted oak", "planted elm"]);
+    assert_eq!(resumed("second", &["--class-names"]).unwrap(), ["canary oak", "canary elm"]);
     assert_eq!(resumed("third", &[]), None);
 }
 
@@ -195,11 +195,11 @@ fn names_that_are_not_there_or_not_fit_are_refused() {
     for (root, cond, expected) in [
         (folders(NAMES), "false", none),
         (labelled(""), "labels", none),
-        (labelled(r#", "class_names": ["planted oak"]"#), "labels", bad),
-        (labelled(r#", "class_names": ["planted oak", "planted oak"]"#), "labels", bad),
-        (labelled(r#", "class_names": ["planted oak", "planted\u001b[2J"]"#), "labels", bad),
-        (labelled(r#", "class_names": {"planted oak": 0}"#), "labels", bad),
-        (folders([&"planted".repeat(10), "b"]), "folders", bad),
+        (labelled(r#", "class_names": ["canary oak"]"#), "labels", bad),
+        (labelled(r#", "class_names": ["canary oak", "canary oak"]"#), "labels", bad),
+        (labelled(r#", "class_names": ["canary oak", "canary\u001b[2J"]"#), "labels", bad),
+        (labelled(r#", "class_names": {"canary oak": 0}"#), "labels", bad),
+        (folders([&"canary".repeat(11), "b"]), "folders", bad),
     ] {
         let (code, log) = train(&root, "out", &flag(cond));
         assert!(code == Some(2) && log.contains(expected), "{cond}: {log}");

@@ -34,6 +34,9 @@ impl Run {
     /// Writes the weights of the moment, and the candidate, as far as they may leave; what was there
     /// before stays where they may not, or where `cancel` comes first.
     pub(super) fn release(&mut self, cancel: &Cancel) -> Result<()> {
+        if !self.setup.outputs.takes_weights() {
+            return Ok(());
+        }
         self.release_candidate(cancel)?;
         if let Some(bytes) = self.latest(cancel)? {
             self.refresh(OutputName::Generator, &bytes)?;
@@ -43,6 +46,9 @@ impl Run {
 
     /// The same at the end of the run, where the time allows.
     pub(super) fn last_release(&mut self, (ended, noticed): (Ended, Instant)) -> Result<()> {
+        if !self.setup.outputs.takes_weights() {
+            return Ok(());
+        }
         let flag = Some(Arc::clone(&self.setup.stop));
         let cancel = match ended {
             Ended::Stopped => Cancel { flag: None, deadline: Some(noticed + GRACE) },
@@ -74,9 +80,6 @@ impl Run {
 
     /// The weights of the moment as a file, where they may leave.
     fn latest(&mut self, cancel: &Cancel) -> Result<Option<Vec<u8>>> {
-        if !self.setup.outputs.takes_weights() {
-            return Ok(None);
-        }
         if self.is_free() {
             return self.generator_bytes(Value::Null).map(Some);
         }
@@ -85,7 +88,7 @@ impl Run {
         let is_out = self.gate.lets_out(&finding);
         self.gate.count(is_out);
         if !is_out {
-            warn!("the weights of the moment are held back: too near to the pictures");
+            warn!("the weights of the moment are held back by the gate");
             return Ok(None);
         }
         self.has_released = true;
@@ -105,7 +108,7 @@ impl Run {
                 return Ok(());
             };
             if !self.gate.lets_out(&finding) {
-                warn!("the best weights are held back: too near to the pictures");
+                warn!("the best weights are held back by the gate");
                 return Ok(());
             }
             self.has_released = true;
