@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by it, in helpers too")]
 
+use std::fs;
+use std::sync::atomic::AtomicBool;
+
 use candle_core::{Device, Tensor};
 use stylegan2_c2d::audit::{Auditor, Finding, Verdict};
-use stylegan2_c2d::data::{Batches, Dataset};
+use stylegan2_c2d::data::{Asset, Batches, Cond, Dataset, LoadOptions, load, scan};
 use stylegan2_c2d::model::{Noise, Truncation, generator};
 use stylegan2_c2d::ops::rng::{Rng, Stream};
 use stylegan2_c2d::train::config::TrainConfig;
@@ -111,6 +114,41 @@ fn copies_are_found_and_new_drawings_are_none() {
         assert!(copycat.near_copies >= SAMPLES * 97 / 100, "{res}, {num_pictures}: {copycat}");
         let one_percent = finding(&auditor, &dataset, 100);
         assert_eq!(one_percent.verdict, Verdict::Withhold, "{res}, {num_pictures}: {one_percent}");
+    }
+}
+
+/// Six of 3,000 samples give back a picture of the small class: few among all, and many among
+/// those that are near that class.
+#[test]
+fn a_small_class_is_judged_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    for seed in 0..100u64 {
+        let class = folder.path().join(if seed < 10 { "few" } else { "many" });
+        fs::create_dir_all(&class).unwrap();
+        let planar = drawing(16, seed);
+        let pixel =
+            |x: u32, y: u32| image::Rgb([0, 1, 2].map(|c| planar[c * 256 + (y * 16 + x) as usize]));
+        let picture = image::RgbImage::from_fn(16, 16, pixel);
+        picture.save(class.join(format!("{seed}.png"))).unwrap();
+    }
+    let assets = [Asset { roots: vec![folder.path().to_owned()] }];
+    for (cond, verdict) in [(Cond::Folders, Verdict::Withhold), (Cond::Off, Verdict::Pass)] {
+        let options = LoadOptions { resolution: Some(16), cond, ..LoadOptions::default() };
+        let stop = AtomicBool::new(false);
+        let scanned = scan(&assets, &options, &stop).unwrap();
+        let dataset = load(&assets, &options, &scanned, &stop).unwrap();
+        let auditor = Auditor::new(&dataset, 0).unwrap();
+        let mut audit = auditor.begin();
+        for start in (0..3000u64).step_by(100) {
+            let sample = |i| {
+                let copied = drawing(16, i % 10);
+                if i % 500 == 0 { augmented(&copied, 16, i) } else { drawing(16, 1_000_000 + i) }
+            };
+            let pictures: Vec<_> = (start..start + 100).map(sample).collect();
+            audit.add(&images(16, pictures.iter().map(Vec::as_slice))).unwrap();
+        }
+        let finding = audit.finding(LIMIT);
+        assert_eq!((finding.near_copies, finding.verdict), (6, verdict), "{finding}");
     }
 }
 

@@ -18,7 +18,7 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::bound::{lower, upper};
+use super::bound::{lower, lower_of_many, upper};
 use super::calibrate::Calibration;
 use super::cells::cells;
 use super::copying::{Placed, data_copying};
@@ -158,12 +158,13 @@ impl Audit<'_> {
     }
 
     /// For each group: of the samples that are nearest to its pictures, the share that are near-copies
-    /// at least, at 95 % confidence.
+    /// at least, at 95 % confidence for all groups together.
     fn least_shares(&self) -> impl Iterator<Item = f64> {
         self.auditor.groups.iter().map(|group| {
             let is_near = |it: &&Match| group.binary_search(&it.idx).is_ok();
             let near: Vec<Match> = self.matches.iter().filter(is_near).copied().collect();
-            lower(self.auditor.calibration.count(&near), near.len())
+            let num_copies = self.auditor.calibration.count(&near);
+            lower_of_many(num_copies, near.len(), self.auditor.groups.len())
         })
     }
 

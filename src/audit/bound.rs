@@ -12,7 +12,13 @@ pub fn upper(count: usize, total: usize) -> f64 {
 
 /// The smallest share that `count` of `total` is not too many for; 0 without samples.
 pub fn lower(count: usize, total: usize) -> f64 {
-    if count == 0 { 0.0 } else { share(|p| 1.0 - at_most(count - 1, total, p) < ALPHA) }
+    lower_of_many(count, total, 1)
+}
+
+/// As [`lower`], where `num_bounds` of them are to hold together (Bonferroni).
+pub fn lower_of_many(count: usize, total: usize, num_bounds: usize) -> f64 {
+    let alpha = ALPHA / num_bounds as f64;
+    if count == 0 { 0.0 } else { share(|p| 1.0 - at_most(count - 1, total, p) < alpha) }
 }
 
 /// Where `is_below` turns from true to false, in [0, 1].
@@ -50,6 +56,8 @@ mod tests {
             assert!((lower(total, total) - root).abs() < 1e-12, "{total}");
             assert_eq!((lower(0, total), upper(total, total)), (0.0, 1.0));
         }
+        let of_ten = 0.005f64.powf(1.0 / 8.0);
+        assert!((lower_of_many(8, 8, 10) - of_ten).abs() < 1e-12);
         assert!((upper(0, 600) - 0.00498).abs() < 5e-6, "0 of 600 is 0.498 %");
         assert!(upper(0, 598) <= 0.005 && upper(0, 597) > 0.005);
         assert_eq!((lower(0, 0), upper(0, 0)), (0.0, 1.0));

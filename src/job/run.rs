@@ -320,7 +320,9 @@ impl Run {
         let limit = self.setup.max_duration?;
         let reserve = (limit / 20).clamp(Duration::from_secs(1), Duration::from_secs(30));
         let state_time = self.setup.keeper.as_ref().map(Keeper::time).unwrap_or_default();
-        let reserve = reserve.max(2 * self.grid_time) + 2 * state_time + 2 * self.look_time();
+        // A short run of a large network would consist of nothing but the look at its end.
+        let look_time = (self.look_time() * 6 / 5).min(limit / 2);
+        let reserve = reserve.max(2 * self.grid_time) + 2 * state_time + look_time;
         Some(self.setup.started + limit.saturating_sub(reserve))
     }
 
