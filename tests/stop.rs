@@ -43,7 +43,7 @@ fn sigterm_before_the_first_step_says_so() {
     let tree = Tree::copy(CURRENT, true);
     tree.set_params(r#"{"resolution": 256, "cfg": "auto"}"#); // a step takes minutes
     let mut child = tree.job().spawn().unwrap();
-    wait_for(&mut child, "training 256x256");
+    wait_for(&mut child, "gate: finds");
     terminate(&mut child);
     let rest = log_of(&child.wait_with_output().unwrap());
     assert!(rest.contains("before the first step"), "{rest}");

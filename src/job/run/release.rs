@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::{Ended, Run, Setup};
-use crate::audit::Finding;
+use crate::audit::{Calibration, Finding};
 use crate::data::{DataError, Dataset};
 use crate::job::gate::{Gate, Training};
 use crate::job::outputs::OutputName;
@@ -164,8 +164,20 @@ pub(super) fn open_gate(setup: &Setup, dataset: &Dataset, seed: u64) -> Result<G
     let mut gate = Gate::new(setup.gate, seed);
     if gate.is_binding() {
         let cancel = Cancel { flag: Some(Arc::clone(&setup.stop)), deadline: None };
-        let looked = cancel::unless_due(&cancel, || gate.prepare(dataset).map(|_| ()))?;
-        looked.ok_or(DataError::Stopped)?;
+        let looked =
+            cancel::unless_due(&cancel, || Ok(says(gate.prepare(dataset)?.calibration())))?;
+        info!("gate: {}", looked.ok_or(DataError::Stopped)?);
     }
     Ok(gate)
+}
+
+/// What the gate will be able to say of a set.
+fn says(calibration: &Calibration) -> String {
+    let percent = (calibration.power() * 1000.0).floor() / 10.0;
+    let alike = if calibration.is_separable() {
+        "copies can be told from other pictures of the set"
+    } else {
+        "other pictures of the set are as much alike as copies are"
+    };
+    format!("finds {percent:.1} % of planted copies; {alike}")
 }
