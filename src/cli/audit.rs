@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::UsageError;
 use super::train::must_exist;
-use crate::data::{Batches, load, scan};
+use crate::data::{Batches, limits, load, scan};
 use crate::job::flags::ParamFlags;
 use crate::job::gate::{Gate, Level, Training};
 use crate::job::params::Params;
@@ -45,7 +45,7 @@ pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
     let (header, g) = from_bytes(&bytes, &opened.device)
         .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
     let params = Params { resolution: Some(header.model.img_resolution), ..params };
-    let options = params.load_options(opened.kind, None);
+    let options = params.load_options(opened.kind, limits::memory_limit());
     let assets = [asset_at(&args.data)];
     let scanned = scan(&assets, &options, &stop)?;
     let batches = Batches::new(load(&assets, &options, &scanned, &stop)?, params.seed);

@@ -46,6 +46,17 @@ pub enum Which {
     D,
 }
 
+impl Which {
+    /// Its name among those that a tool gives to the three.
+    fn of(self, [g_ema, g, d]: [&'static str; 3]) -> &'static str {
+        match self {
+            Self::GEma => g_ema,
+            Self::G => g,
+            Self::D => d,
+        }
+    }
+}
+
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {

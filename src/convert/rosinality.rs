@@ -41,11 +41,7 @@ pub(super) fn read(
     which: Which,
     weights: &mut Weights,
 ) -> Result<Network> {
-    let key = match which {
-        Which::GEma => "g_ema",
-        Which::G => "g",
-        Which::D => "d",
-    };
+    let key = which.of(["g_ema", "g", "d"]);
     let root = table.expect(table.root, key, "the checkpoint")?;
     let mut found = Vec::new();
     for (name, id) in table.members(root)?.unwrap_or_default() {

@@ -44,11 +44,7 @@ pub(super) fn read(
     which: Which,
     weights: &mut Weights,
 ) -> Result<Network> {
-    let key = match which {
-        Which::GEma => "G_ema",
-        Which::G => "G",
-        Which::D => "D",
-    };
+    let key = which.of(["G_ema", "G", "D"]);
     let named = |error| candle_core::Error::msg(format!("{key}: {error}"));
     let root = table.expect(table.root, key, "the snapshot")?;
     let tree = Tree::collect(table, storages, root).map_err(named)?;

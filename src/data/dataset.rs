@@ -21,7 +21,7 @@ pub struct Dataset {
     report: Report,
     /// Hashes of the files that the pictures came from, sorted.
     files: Vec<Hash>,
-    /// Which picture belongs to which asset, sorted; none where there is one asset.
+    /// Which picture belongs to which asset, sorted; none of a set that was not loaded.
     members: Vec<Member>,
 }
 

@@ -3,7 +3,6 @@
 `check_onnx.py GOLDEN WORK PROGRAM`, with what `make_snapshots.py` wrote in WORK.
 """
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,22 +12,11 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from judge import GOLDEN, WORK, check, failures, run
 from network import Golden, latent, pixels
 
-GOLDEN, WORK, PROGRAM = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]).resolve()
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures/convert"
 TOLERANCE = 1e-4
-failures = []
-
-
-def check(what, value, limit):
-    print(f"{what}: {value:.3g} (at most {limit:g})")
-    if not value <= limit:
-        failures.append(what)
-
-
-def run(*arguments):
-    subprocess.run([PROGRAM, *map(str, arguments)], check=True, stderr=subprocess.PIPE)
 
 
 def session(source):

@@ -3,30 +3,17 @@
 `check_pytorch.py GOLDEN WORK PROGRAM`, with what `make_snapshots.py` wrote in WORK.
 """
 
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from judge import GOLDEN, WORK, check, failures, run
 from network import Golden, image, latent, pixels
 
-GOLDEN, WORK, PROGRAM = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]).resolve()
 SEEDS = (0, 1, 85)
-failures = []
-
-
-def check(what, value, limit):
-    print(f"{what}: {value:.3g} (at most {limit:g})")
-    if not value <= limit:
-        failures.append(what)
-
-
-def run(*arguments):
-    subprocess.run([PROGRAM, *map(str, arguments)], check=True, stderr=subprocess.PIPE)
 
 
 def same_names(source, prefix, state, network):

@@ -130,7 +130,7 @@ def snapshot(path, networks, protocol=3):
     pipe = type("AugmentPipe", (Persistent,), {})()
     pipe.p, pipe.xint_max = np.float64(0.125), 0.125
     pipe.register_buffer("Hz_geom", torch.ones(12))
-    data = EasyDict(class_name="training.dataset.ImageFolderDataset", path="/home/artist/paintings.zip")
+    data = EasyDict(class_name="training.dataset.ImageFolderDataset", path="paintings-of-an-artist.zip")
     content = dict(training_set_kwargs=data, **networks, augment_pipe=pipe)
     with open(path, "wb") as file:
         pickle.dump(content, file, protocol=protocol)
@@ -222,7 +222,7 @@ def all_snapshots(golden, out):
     optimizer.step()
     theirs = {"g": state, "g_ema": state, "g_optim": optimizer.state_dict(), "ada_aug_p": 0.0}
     theirs["d"] = rosinality_d(file.with_prefix("D."))
-    theirs["args"] = argparse.Namespace(size=32, path="/home/artist/paintings.lmdb")
+    theirs["args"] = argparse.Namespace(size=32, path="paintings-of-an-artist.lmdb")
     torch.save({**theirs, "latent_avg": file.tensors["G.mapping.w_avg"]}, out / "tiny32.pt")
     torch.save(theirs, out / "tiny32old.pt", _use_new_zipfile_serialization=False)
     file = Golden(golden / "e_arch_variants.safetensors")

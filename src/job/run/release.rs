@@ -19,7 +19,7 @@ use crate::ops::cancel::{self, Cancel};
 /// After a stop signal the look at the last weights must be over so soon, counted from the moment
 /// when the signal was noticed.
 const GRACE: Duration = Duration::from_secs(5);
-/// Cells of a grid for which as much is done as for a look, about.
+/// A look takes about as long as so many grids, until one was timed.
 const GRIDS_PER_LOOK: u32 = 10;
 
 /// A generator that is nearer to the data than the one in the best one's file.
