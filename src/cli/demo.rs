@@ -16,6 +16,7 @@ use crate::job::gate::Level;
 use crate::job::outputs::Outputs;
 use crate::job::params::Params;
 use crate::job::prepare::{Start, announce, prepare};
+use crate::job::statistics::Audience;
 use crate::job::table::Aug;
 use crate::ops::device::DeviceChoice;
 use crate::train::presets::Cfg;
@@ -61,8 +62,8 @@ pub(super) fn run(args: &DemoArgs, stop: Arc<AtomicBool>, started: Instant) -> R
     );
     let dataset = Dataset::from_raw(RES, draw(NUM_IMAGES, RES, 0), 0, Vec::new())?;
     let outputs = Outputs::open_folder(&args.out)?;
-    let (class_names, gate) = (KeepNames::No, Level::Report);
-    let start = Start { params, device, stop, started, source: None, class_names, gate };
+    let (class_names, gate, audience) = (KeepNames::No, Level::Report, Audience::Home);
+    let start = Start { params, device, stop, started, source: None, class_names, gate, audience };
     if follow(prepare(dataset, outputs, start)?)? == 0 {
         return Ok(()); // stopped before there was anything to look at
     }

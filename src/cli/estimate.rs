@@ -25,6 +25,7 @@ use crate::job::problem::ParamsError;
 use crate::job::resolve::{Facts, Origin};
 use crate::job::run::trial::{Trial, plan};
 use crate::job::state::disk_bytes;
+use crate::job::statistics::Audience;
 use crate::job::table::Aug;
 use crate::model::Precision;
 use crate::ops::cancel::{self, Cancel};
@@ -128,8 +129,8 @@ fn try_out(
     let total_kimg = params.kimg;
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let outputs = Outputs::open_folder(folder.path())?;
-    let (class_names, gate) = (KeepNames::No, Level::Report);
-    let start = Start { params, device, stop, started, source: None, class_names, gate };
+    let (class_names, gate, audience) = (KeepNames::No, Level::Report, Audience::Home);
+    let start = Start { params, device, stop, started, source: None, class_names, gate, audience };
     let dataset = read(&[asset_at(path)], &start)?;
     let Some(trial) = prepare(dataset, outputs, start)?.trial()? else {
         info!("stopped before the measurement was done");

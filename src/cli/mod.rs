@@ -113,7 +113,8 @@ impl Cli {
     pub fn log_stream(&self) -> Stream {
         match self.command {
             _ if self.launched => Stream::Launcher,
-            None | Some(Command::Check(_)) => Stream::Stdout,
+            None => Stream::Job,
+            Some(Command::Check(_)) => Stream::Stdout,
             Some(_) => Stream::Stderr,
         }
     }

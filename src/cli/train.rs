@@ -18,6 +18,7 @@ use crate::job::outputs::Outputs;
 use crate::job::prepare::{Start, announce, asset_at, prepare, read};
 use crate::job::resume::{self, Source};
 use crate::job::run::Run;
+use crate::job::statistics::Audience;
 
 /// Flags of `train`.
 #[derive(Debug, clap::Args)]
@@ -46,7 +47,8 @@ pub(super) fn run(args: &TrainArgs, stop: Arc<AtomicBool>, started: Instant) -> 
     let outputs = Outputs::open_folder(&args.out)?;
     must_not_hold(&args.data, &args.out)?;
     let class_names = if args.class_names { KeepNames::Yes } else { KeepNames::No };
-    let start = Start { params, device, stop, started, source, class_names, gate: Level::Report };
+    let (gate, audience) = (Level::Report, Audience::Home);
+    let start = Start { params, device, stop, started, source, class_names, gate, audience };
     let dataset = read(&[asset_at(&args.data)], &start)?;
     follow(prepare(dataset, outputs, start)?)?;
     Ok(())

@@ -14,7 +14,7 @@ use rayon::iter::{ParallelBridge, ParallelIterator};
 
 use super::dataset::image_bytes;
 use super::image::{Facts, decode};
-use super::report::{Report, SkipReason, thousands};
+use super::report::{Report, SkipReason};
 use super::resize::square;
 use super::scan::{Counted, Hash, Member, Scan, asset_counts, no_images, report};
 use super::walk::{Content, Tally, walk};
@@ -123,8 +123,8 @@ fn decode_all(
             lock(&reasons)[job.image_idx] = decoded.err();
             let num_done = num_done.fetch_add(1, Ordering::Relaxed) + 1;
             lock(&progress).say(|| {
-                let (num_done, num_images) = (thousands(num_done), thousands(scan.num_images()));
-                tracing::info!("{num_done} of {num_images} pictures decoded");
+                let percent = 100 * num_done / scan.num_images();
+                tracing::info!("{percent} % of the pictures decoded");
             });
         });
         reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -13,6 +13,7 @@
 mod archive;
 mod batches;
 mod class_names;
+mod coarse;
 mod dataset;
 mod dataset_json;
 mod image;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use batches::{Batches, Mirror};
 pub use class_names::ClassNames;
+pub use coarse::Coarse;
 pub use dataset::{Dataset, Fingerprints};
 pub use load::load;
 pub use report::{AssetCounts, Report, SkipReason, Skipped};
@@ -161,7 +163,8 @@ impl LoadOptions {
 
 /// Why a dataset was refused. The command line turns this into an exit code.
 ///
-/// Job logs reach the consumer, the data must not: no message names a file, its size or content.
+/// Job logs reach the consumer, the data must not: no message names a file, its size or content, or how
+/// many pictures there are.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each message names its fields")]
@@ -199,9 +202,7 @@ pub enum DataError {
          null in place of the list"
     )]
     BrokenLabels,
-    #[error(
-        "{count} pictures have no label in dataset.json; label all of them or set cond to false"
-    )]
+    #[error("some pictures have no label in dataset.json; label all of them or set cond to false")]
     Unlabelled { count: usize },
     #[error(
         "expected labels of dataset.json to be all integers or all vectors of one length, came a \
@@ -210,7 +211,7 @@ pub enum DataError {
     MixedLabels,
     #[error("expected labels of dataset.json from 1 to {limit} wide, came {dim}")]
     LabelDim { dim: usize, limit: usize },
-    #[error("{count} pictures lie in no class folder; put each into one sub-folder per class")]
+    #[error("some pictures lie in no class folder; put each into one sub-folder per class")]
     LooseImages { count: usize },
     #[error("expected pictures of two or more classes, came {count}; set cond to false")]
     TooFewClasses { count: usize },

@@ -1,10 +1,12 @@
 //! What was found and what was left out, in numbers and reasons.
 //!
-//! A report is what the owner of the pictures sees of them. It holds counts only: no name, no
-//! size of one file, no class name, so that it may be printed where others read it.
+//! A report is what the owner of the pictures sees of them; others see it coarsely ([`super::coarse`]).
+//! It holds counts only: no name, no size of one file, no class name.
 
 use std::collections::BTreeMap;
 use std::fmt;
+
+use super::coarse::{Coarse, coarse};
 
 /// Why an entry of the input brought no picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,13 +122,13 @@ impl fmt::Display for Skipped {
         }
         for (i, (reason, count)) in self.iter().enumerate() {
             let separator = if i == 0 { "" } else { "; " };
-            write!(f, "{separator}{} {reason}", thousands(count))?;
+            write!(f, "{separator}{} {reason}", coarse(count))?;
         }
         Ok(())
     }
 }
 
-/// The facts of a set, fit to be printed: numbers and reasons only.
+/// The facts of a set: numbers and reasons only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Distinct pictures in the set.
@@ -164,22 +166,39 @@ pub struct AssetCounts {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let r = self.resolution;
-        writeln!(f, "pictures: {}", thousands(self.num_images))?;
-        // Not the median side: of a small set that is the size of one picture, and logs are public.
-        writeln!(f, "resolution: {r}x{r}")?;
-        writeln!(f, "enlarged: {}", thousands(self.num_resized_up))?;
-        writeln!(f, "reduced: {}", thousands(self.num_resized_down))?;
-        writeln!(f, "not square: {}", thousands(self.num_not_square))?;
-        writeln!(f, "archives opened: {}", thousands(self.num_archives))?;
+        self.write_with(f, thousands)?;
         if !self.class_counts.is_empty() {
             let counts: Vec<_> = self.class_counts.iter().map(|&count| thousands(count)).collect();
-            writeln!(f, "pictures per class: {}", counts.join(", "))?;
+            write!(f, "\npictures per class: {}", counts.join(", "))?;
         }
-        writeln!(f, "duplicates left out: {}", thousands(self.num_duplicates))?;
-        write!(f, "skipped: {}", thousands(self.skipped.total()))?;
+        Ok(())
+    }
+}
+
+impl Report {
+    /// The same for those who must not know how many pictures there are.
+    pub fn coarse(&self) -> Coarse<'_> {
+        Coarse(self)
+    }
+
+    /// Writes all but the classes, with counts as `said` says them.
+    pub(super) fn write_with(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        said: fn(usize) -> String,
+    ) -> fmt::Result {
+        let r = self.resolution;
+        writeln!(f, "pictures: {}", said(self.num_images))?;
+        // Not the median side: of a small set that is the size of one picture, and logs are public.
+        writeln!(f, "resolution: {r}x{r}")?;
+        writeln!(f, "enlarged: {}", said(self.num_resized_up))?;
+        writeln!(f, "reduced: {}", said(self.num_resized_down))?;
+        writeln!(f, "not square: {}", said(self.num_not_square))?;
+        writeln!(f, "archives opened: {}", said(self.num_archives))?;
+        writeln!(f, "duplicates left out: {}", said(self.num_duplicates))?;
+        write!(f, "skipped: {}", said(self.skipped.total()))?;
         for (reason, count) in self.skipped.iter() {
-            write!(f, "\n  {} {reason}", thousands(count))?;
+            write!(f, "\n  {} {reason}", said(count))?;
         }
         Ok(())
     }
@@ -215,7 +234,10 @@ mod tests {
         skipped.add(SkipReason::Empty);
         skipped.add(SkipReason::Rar);
         assert_eq!(skipped.total(), 3);
-        assert_eq!(skipped.to_string(), "1 empty files; 2 rar archives; repack as zip or tar.gz");
+        assert_eq!(
+            skipped.to_string(),
+            "1 to 9 empty files; 1 to 9 rar archives; repack as zip or tar.gz"
+        );
     }
 
     #[test]

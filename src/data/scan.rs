@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use ::image::ImageFormat;
 
 use super::class_names::ClassNames;
+use super::coarse::at_least;
 use super::dataset::{check_resolution, image_bytes};
 use super::dataset_json::LabelsFiles;
 use super::image::{Facts, inspect};
@@ -213,7 +214,8 @@ impl Found {
         let asset_idx = place.asset_idx;
         self.occurrences.push(Occurrence { image_idx, asset_idx, folder_idx, key });
         let count = self.images.len();
-        self.progress.say(|| tracing::info!("{} pictures found", thousands(count)));
+        self.progress
+            .say(|| tracing::info!("more than {} pictures found", thousands(at_least(count) - 1)));
     }
 
     /// Indices of the images in the order of hashes; occurrences then refer to that order.

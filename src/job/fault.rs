@@ -69,6 +69,7 @@ mod tests {
     use crate::job::gate::Level;
     use crate::job::outputs::Outputs;
     use crate::job::run::{Run, Setup};
+    use crate::job::statistics::Audience;
     use crate::ops::cancel::faults;
     use crate::ops::collective::connect;
     use crate::ops::rng::{Rng, Stream};
@@ -219,6 +220,7 @@ mod tests {
             started: Instant::now(),
             max_duration: None,
             gate: Level::Report,
+            audience: Audience::Home,
         };
         let members = connect(&[Device::Cpu]).unwrap();
         let mut run = Run::new(dataset, &config(), setup, members).unwrap();

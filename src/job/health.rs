@@ -1,7 +1,7 @@
 //! Whether a training is well, in a line for people who cannot see it.
 
 use super::quality::Figures;
-use super::statistics::Means;
+use super::statistics::{Means, three_digits};
 use crate::train::config::Strength;
 
 /// D is this sure of real images when it has learned them by heart.
@@ -36,7 +36,8 @@ pub(super) fn line(vitals: &Vitals) -> String {
     let figures = vitals.figures.map_or_else(String::new, |Figures { swd, diversity }| {
         format!(" | swd {swd} | diversity {diversity}")
     });
-    format!("health: {verdict} | r_t {:+.2} | p {:.3}{figures}", vitals.means.real_sign, vitals.p)
+    let (r_t, p) = (vitals.means.real_sign, three_digits(vitals.p));
+    format!("health: {verdict} | r_t {r_t:+} | p {p}{figures}")
 }
 
 fn findings(vitals: &Vitals) -> Vec<String> {
@@ -98,9 +99,9 @@ mod tests {
     fn a_run_that_is_well_says_so_with_its_figures() {
         let means = means(0.55);
         let text = line(&vitals(&means));
-        assert_eq!(text, "health: well | r_t +0.55 | p 0.250 | swd 123 | diversity 0.9");
+        assert_eq!(text, "health: well | r_t +0.55 | p 0.25 | swd 123 | diversity 0.9");
         let new = Vitals { figures: None, ..vitals(&means) };
-        assert_eq!(line(&new), "health: well | r_t +0.55 | p 0.250");
+        assert_eq!(line(&new), "health: well | r_t +0.55 | p 0.25");
     }
 
     #[test]

@@ -7,4 +7,4 @@ pub(crate) const NAME: &str = "launched";
 /// The folder below the root in which files are made before they are renamed into `outputs`.
 pub(crate) const STAGING: &str = ".tmp-stylegan2-c2d";
 /// Most characters of a line of the log.
-pub(crate) const MAX_LINE: usize = 300;
+pub(crate) const MAX_LINE: usize = 2000;

@@ -1,8 +1,9 @@
 //! The log: one short plain line per event of this crate, in one write.
 //!
-//! A job's stdout and stderr are public, so events of other crates are dropped, no variable
-//! (`RUST_LOG`) is read, and a panic tells its place but never its message, which may hold
-//! data. A stream that is closed or full is no reason to stop: such lines are lost.
+//! Events of other crates are dropped, no variable (`RUST_LOG`) is read, and a panic tells its place
+//! but never its message, which may hold data. A job's log is public: of its lines those are written
+//! that [`super::grammar`] has; of others the part that it has, or else the place that they come from.
+//! A stream that is closed or full is no reason to stop: such lines are lost.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -17,25 +18,38 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::grammar;
 use super::launched::MAX_LINE;
 use crate::ops::guard::is_guarded;
 
 /// Where the lines go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// The job's.
-    Stdout,
-    /// That of commands at home, whose stdout may be data.
-    Stderr,
+    /// A job's.
+    Job,
     /// A launched job's: a pipe to the launcher in place of stdin, since libraries may write on the
     /// other two, and what they write does not become public.
     Launcher,
+    /// That of a command at home whose result is its log.
+    Stdout,
+    /// That of other commands at home, whose stdout may be data.
+    Stderr,
+}
+
+impl Stream {
+    fn is_public(self) -> bool {
+        match self {
+            Self::Job | Self::Launcher => true,
+            Self::Stdout | Self::Stderr => false,
+        }
+    }
 }
 
 /// Installs the log for the whole process; a second call changes nothing.
 pub fn install(stream: Stream) {
     // refused only where there is a log already
-    let _ = tracing_subscriber::registry().with(Log { file: open(stream) }).try_init();
+    let log = Log { file: open(stream), is_public: stream.is_public() };
+    let _ = tracing_subscriber::registry().with(log).try_init();
 }
 
 /// Makes a panic say its place in this crate, and nothing else.
@@ -56,6 +70,7 @@ pub fn install_panic_hook(stream: Stream) {
 struct Log {
     /// `None` where the process has no such stream.
     file: Option<File>,
+    is_public: bool,
 }
 
 impl<S: Subscriber> Layer<S> for Log {
@@ -71,8 +86,28 @@ impl<S: Subscriber> Layer<S> for Log {
             _ => (),
         }
         event.record(&mut text);
-        write_line(self.file.as_ref(), &text.0);
+        let line = if self.is_public { public(text.0, event.metadata()) } else { Some(text.0) };
+        if let Some(line) = line {
+            write_line(self.file.as_ref(), &line);
+        }
     }
+}
+
+/// What may be said of a line: all of it, or what comes before one of its colons, or where it is from.
+fn public(text: String, metadata: &Metadata<'_>) -> Option<String> {
+    if grammar::has(&text) {
+        return Some(text);
+    }
+    let colons = text.rmatch_indices(": ").map(|(colon, _)| &text[..colon]);
+    if let Some(part) = colons.into_iter().find(|part| grammar::has(part)) {
+        return Some(part.to_owned());
+    }
+    let (file, line) = metadata.file().zip(metadata.line())?;
+    let level = text.split(' ').next().filter(|word| ["ERROR", "WARN"].contains(word));
+    let level = level.map_or_else(String::new, |level| format!("{level} "));
+    Some(format!(
+        "{level}L1 not said, since logs are public, is the line of {file}:{line}; please report this one"
+    ))
 }
 
 /// The message, then ` name=value` for each field.
@@ -101,9 +136,9 @@ fn is_ours(target: &str) -> bool {
 /// way leaves nothing behind for the next.
 fn open(stream: Stream) -> Option<File> {
     let fd = match stream {
-        Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
-        Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
+        Stream::Job | Stream::Stdout => io::stdout().as_fd().try_clone_to_owned(),
         Stream::Launcher => io::stdin().as_fd().try_clone_to_owned(),
+        Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
     };
     fd.ok().map(File::from)
 }
@@ -152,9 +187,14 @@ mod tests {
 
     /// What the log writes of `events`.
     fn logged(events: impl FnOnce()) -> String {
+        logged_on(Stream::Stderr, events)
+    }
+
+    fn logged_on(stream: Stream, events: impl FnOnce()) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let log = Log { file: Some(File::create(&path).unwrap()) };
+        let file = Some(File::create(&path).unwrap());
+        let log = Log { file, is_public: stream.is_public() };
         with_default(tracing_subscriber::registry().with(log), events);
         fs::read_to_string(path).unwrap()
     }
@@ -181,8 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn a_public_log_says_what_its_grammar_has() {
+        for stream in [Stream::Job, Stream::Launcher] {
+            let text = logged_on(stream, || {
+                tracing::info!("done: {:.3} kimg", 4.0);
+                tracing::error!("a training step failed: conv2d: expected secret: secret");
+                tracing::warn!("odd: secret");
+                tracing::info!(name = "secret", "kimg");
+            });
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines.len(), 4);
+            assert_eq!(lines[..2], ["done: 4.000 kimg", "ERROR a training step failed"]);
+            assert!(lines[2].starts_with("WARN L1 not said, "), "{}", lines[2]);
+            assert!(lines[3].starts_with("L1 not said, "), "{}", lines[3]);
+            assert!(lines.iter().all(|line| grammar::has(line)), "{text}");
+        }
+    }
+
+    #[test]
     fn lines_are_cut() {
-        let line = line(&"\u{e9}".repeat(1000));
+        let line = line(&"\u{e9}".repeat(MAX_LINE + 1));
         assert_eq!(line.chars().count(), MAX_LINE + 1);
         assert!(line.ends_with('\n'));
     }

@@ -1,7 +1,7 @@
 //! The Ocean job: what comes in on `/data`, what may leave it, and what is said meanwhile.
 //!
-//! Three rules hold here. Logs are public, so no line carries a path, a file name or anything
-//! of a picture; what leaves is a fixed list of files ([`outputs`]); no variable of the
+//! Three rules hold here. Logs are public, so every line is one of a closed set, without a path, a
+//! file name or anything of a picture (`grammar`); what leaves is a fixed list of files ([`outputs`]); no variable of the
 //! environment changes either. [`asset`] publishes the job; it runs at home.
 
 pub mod asset;
@@ -10,6 +10,7 @@ pub mod consent;
 pub mod fault;
 pub mod flags;
 pub mod gate;
+pub(crate) mod grammar;
 mod health;
 pub mod inputs;
 pub mod keeper;

@@ -18,6 +18,7 @@ use super::problem::{ParamsError, Problem};
 use super::resume;
 use super::run::{Ended, Run};
 use super::sandbox::{self, Launch};
+use super::statistics::Audience;
 use super::table::StateKind;
 use crate::data::{KeepNames, limits};
 
@@ -53,13 +54,21 @@ pub fn run(
     let source = resume::take(&mut assets)?;
     let options = params.load_options(device.kind, limits::memory_limit());
     let (dataset, limits) = read_allowed(assets, &options, publisher, &stop)?;
-    for line in dataset.report().to_string().lines() {
+    for line in dataset.report().coarse().to_string().lines() {
         info!("{line}");
     }
     let params = within(&limits, params, source.as_ref())?;
     let outputs = if limits.policy.samples_only { outputs.without_weights() } else { outputs };
-    let (class_names, gate) = (KeepNames::No, limits.policy.gate);
-    let start = Start { params, device, stop, started, source, class_names, gate };
+    let start = Start {
+        params,
+        device,
+        stop,
+        started,
+        source,
+        class_names: KeepNames::No,
+        gate: limits.policy.gate,
+        audience: Audience::Public,
+    };
     let mut run = prepare(dataset, outputs, start)?;
     while run.advance()?.is_some() {}
     finish(run)

@@ -163,9 +163,13 @@ impl Params {
         let mut params = Self::default();
         let mut problems = Vec::new();
         let mut seen = [false; PARAMETERS.len()];
+        let mut num_unknown = 0;
         for (name, value) in given {
             let Some(idx) = PARAMETERS.iter().position(|parameter| parameter.name == name) else {
-                problems.push(Problem::unknown(&name, nearest(&name)));
+                match nearest(&name) {
+                    Some(nearest) => problems.push(Problem::Misspelt { nearest }),
+                    None => num_unknown += 1,
+                }
                 continue;
             };
             let parameter = &PARAMETERS[idx];
@@ -187,6 +191,9 @@ impl Params {
             problems.extend(Problem::rounds(batch, batch_gpu));
         }
         problems.extend(Problem::of_aug(&params));
+        if num_unknown > 0 {
+            problems.insert(0, Problem::Unknown { count: num_unknown });
+        }
         if problems.is_empty() { Ok(params) } else { Err(ParamsError::Refused(problems)) }
     }
 }
@@ -231,8 +238,8 @@ mod tests {
         assert_eq!(fixture("numbers"), Ok(numbers));
         assert_eq!(fixture("not-json"), Err(ParamsError::NotJson { line: 1, column: 1 }));
         let lines = fixture("unknown-keys").unwrap_err().lines();
-        assert_eq!(lines[..2], ["\"outdir\": not a parameter", "\"dump_reals\": not a parameter"]);
-        assert!(lines[2].starts_with("the parameters are resolution, cfg, kimg"));
+        assert_eq!(lines[0], "parameters: 2 keys are not among them");
+        assert!(lines[1].starts_with("the parameters are resolution, cfg, kimg"));
     }
 
     #[test]

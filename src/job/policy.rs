@@ -117,9 +117,12 @@ impl Policy {
     }
 
     /// Thousands of pictures that may be shown in a training with this asset. Other assets do not
-    /// count, and each class follows: its pictures are shown as often as all others.
+    /// count, and each class follows: its pictures are shown as often as all others. Rounded down to two
+    /// digits, since everybody sees how long a training was, and with it the number of pictures.
     fn max_kimg(&self, counts: &AssetCounts) -> Option<f64> {
-        Some(self.max_kimg_per_image? * counts.num_images as f64)
+        let max_kimg = self.max_kimg_per_image? * counts.num_images as f64;
+        let unit = 10_f64.powi(max_kimg.log10().floor() as i32 - 1);
+        Some((max_kimg / unit * (1.0 + 1e-12)).floor() * unit)
     }
 }
 
@@ -351,5 +354,7 @@ mod tests {
         assert_eq!(max_kimg(&[(&a, short), (&b, Policy::DEFAULT)]), Some(600.0));
         assert_eq!(max_kimg(&[(&a, short), (&b, short)]), Some(600.0));
         assert_eq!(max_kimg(&[(&b, Policy::DEFAULT)]), None);
+        let counted = |num_images| max_kimg(&[(&counts(num_images, &[]), short)]);
+        assert_eq!([437, 439, 441].map(counted), [Some(870.0), Some(870.0), Some(880.0)]);
     }
 }

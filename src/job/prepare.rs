@@ -20,6 +20,7 @@ use super::problem::ParamsError;
 use super::resolve::{Facts, Origin};
 use super::resume::Source;
 use super::run::{Run, Setup};
+use super::statistics::Audience;
 use crate::data::{Asset, Dataset, KeepNames, LoadOptions, Mirror, limits, load, scan};
 use crate::model::Precision;
 use crate::ops::collective::{Member, connect};
@@ -46,6 +47,8 @@ pub struct Start {
     pub class_names: KeepNames,
     /// What is done about near-copies of the pictures.
     pub gate: Level,
+    /// Who sees log and files.
+    pub audience: Audience,
 }
 
 /// Opens the device, and says what this machine offers and what follows from it for the parameters.
@@ -107,7 +110,7 @@ pub fn read(assets: &[Asset], start: &Start) -> Result<Dataset> {
 /// # Errors
 /// Fails if the parameters contradict each other, or what the run begins with.
 pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> {
-    let Start { params, device: opened, stop, started, source, gate, .. } = start;
+    let Start { params, device: opened, stop, started, source, gate, audience, .. } = start;
     let kind = opened.kind;
     let (precision, deterministic) = (params.precision_on(kind), params.deterministic);
     set_math(Math { tf32: precision == Precision::Tf32, deterministic });
@@ -134,6 +137,7 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
         outputs,
         keeper: set.and_then(|set| Keeper::new(set, params.state)),
         gate,
+        audience,
         stop,
         snap_interval: Duration::from_secs_f64(params.snap_minutes * 60.0),
         started,

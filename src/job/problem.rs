@@ -1,8 +1,7 @@
 //! Why parameters are refused, and the reading of the file before its values are judged.
 //!
-//! Messages quote what came, since the parameters are the consumer's own; but a data set can
-//! stand in for the parameters file, so what is quoted is short, plain ASCII, and for an
-//! unknown key the key alone.
+//! A file of the data set can stand in for the parameters file, and the log is public: messages say
+//! what came of numbers and of true and false only, and count unknown keys.
 
 use std::fmt;
 
@@ -13,8 +12,10 @@ use super::params::Params;
 use super::resolve::Origin;
 use super::table::{Aug, PARAMETERS, Parameter};
 
-/// Most characters that a message quotes.
+/// Most characters of a number that a message quotes, and half of those of a key that is looked up.
 const MAX_QUOTED: usize = 24;
+/// Most characters of names in a line.
+const MAX_NAMES: usize = 240;
 /// Most problems that are listed.
 const MAX_LISTED: usize = 20;
 
@@ -53,10 +54,10 @@ pub enum ParamsError {
 pub enum Problem {
     #[error("{name}: expected {allowed}, came {came}")]
     Value { name: &'static str, allowed: &'static str, came: String },
-    #[error("{key}: not a parameter; did you mean {nearest}?")]
-    Misspelt { key: String, nearest: &'static str },
-    #[error("{key}: not a parameter")]
-    Unknown { key: String },
+    #[error("parameters: a key is not one of them; did you mean {nearest}?")]
+    Misspelt { nearest: &'static str },
+    #[error("parameters: {count} keys are not among them")]
+    Unknown { count: usize },
     #[error("{name}: expected once, came more often; keep one")]
     Twice { name: &'static str },
     #[error(
@@ -112,8 +113,7 @@ impl ParamsError {
             lines.push(format!("and {} more", problems.len() - MAX_LISTED));
         }
         if problems.iter().any(|problem| matches!(problem, Problem::Unknown { .. })) {
-            let names: Vec<&str> = PARAMETERS.iter().map(|parameter| parameter.name).collect();
-            lines.push(format!("the parameters are {}", names.join(", ")));
+            lines.extend(all_names());
         }
         lines
     }
@@ -123,18 +123,10 @@ impl Problem {
     pub(super) fn value(parameter: &Parameter, came: &Given) -> Self {
         let came = match came {
             Given::Absent => "nothing".to_owned(),
-            Given::Text(text) => quoted(text.trim()),
+            Given::Text(text) => said(text.trim()).to_owned(),
             Given::Nested(kind) => (*kind).to_owned(),
         };
         Self::Value { name: parameter.name, allowed: parameter.allowed, came }
-    }
-
-    pub(super) fn unknown(key: &str, nearest: Option<&'static str>) -> Self {
-        let key = quoted(key);
-        match nearest {
-            Some(nearest) => Self::Misspelt { key, nearest },
-            None => Self::Unknown { key },
-        }
     }
 
     /// A problem if `batch` is not a multiple of `batch_gpu`.
@@ -230,17 +222,24 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Quoted, cut, and in printable ASCII only.
-pub(super) fn quoted(text: &str) -> String {
-    let mut quoted: String = text
-        .chars()
-        .take(MAX_QUOTED)
-        .map(|char| if char == ' ' || char.is_ascii_graphic() { char } else { '?' })
-        .collect();
-    if text.chars().nth(MAX_QUOTED).is_some() {
-        quoted.push_str("..");
+/// What may be said of a value: numbers, true and false.
+fn said(text: &str) -> &str {
+    let is_number = text.len() <= MAX_QUOTED
+        && text.starts_with(|char: char| char.is_ascii_digit() || "+-.".contains(char))
+        && text.parse::<f64>().is_ok();
+    if is_number || ["true", "false"].contains(&text) { text } else { "text" }
+}
+
+/// The names of all parameters, in lines of the log.
+fn all_names() -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for Parameter { name, .. } in &PARAMETERS {
+        match lines.last_mut().filter(|line| line.len() + name.len() < MAX_NAMES) {
+            Some(line) => *line = format!("{line}, {name}"),
+            None => lines.push(format!("the parameters are {name}")),
+        }
     }
-    format!("\"{quoted}\"")
+    lines
 }
 
 /// Reads an object into a list, and an empty text or `null` as an empty one.
@@ -296,13 +295,13 @@ mod tests {
         let json = r#"{"resolution": 96, "kimg": "NaN", "max-minutes": 5, "seed": -1, "mirror": "yes",
             "gamma": [1], "batch": 8, "batch_gpu": 3, "gama": 1, "crop": {}, "seed": 4}"#;
         let expected = [
-            "resolution: expected a power of two from 8 to 1024, or auto, came \"96\"",
-            "kimg: expected a number from 0.001 to 100000, came \"NaN\"",
-            "\"max-minutes\": not a parameter; did you mean max_minutes?",
-            "seed: expected a whole number from 0 to 4294967295, came \"-1\"",
-            "mirror: expected true or false, came \"yes\"",
+            "resolution: expected a power of two from 8 to 1024, or auto, came 96",
+            "kimg: expected a number from 0.001 to 100000, came text",
+            "parameters: a key is not one of them; did you mean max_minutes?",
+            "seed: expected a whole number from 0 to 4294967295, came -1",
+            "mirror: expected true or false, came text",
             "gamma: expected a number from 0 to 1000, or auto, came a list",
-            "\"gama\": not a parameter; did you mean gamma?",
+            "parameters: a key is not one of them; did you mean gamma?",
             "crop: expected center, pad or stretch, came an object",
             "seed: expected once, came more often; keep one",
             "batch_gpu: expected a divisor of batch, which is 8, came 3; 2 would do",
@@ -328,10 +327,16 @@ mod tests {
         ));
         let many: Vec<String> = (0..3000).map(|idx| format!("\"\u{e9}\\n{idx}key\": 1")).collect();
         let many = lines(&format!("{{{}}}", many.join(",")));
-        assert_eq!((many.len(), many[0].as_str()), (22, "\"??0key\": not a parameter"));
-        assert_eq!(many[20], "and 2980 more");
-        let long = lines(&format!("{{\"{}\": 1}}", "\u{202e}secret".repeat(1000)));
-        assert!(long[0].len() < 60 && long[0].is_ascii(), "{}", long[0]);
+        assert_eq!(many[0], "parameters: 3000 keys are not among them");
+        let (names, rest) = (PARAMETERS.map(|parameter| parameter.name), many[1..].join(", "));
+        assert_eq!(rest.replace("the parameters are ", ""), names.join(", "));
+        let wrong: Vec<String> = PARAMETERS.map(|it| format!("\"{}\": {{}}", it.name)).into();
+        let wrong = lines(&format!("{{{}}}", wrong.join(",")));
+        assert_eq!((wrong.len(), wrong[20].as_str()), (21, "and 13 more"));
+        for value in ["\"secret\"", "\"1e5secret\"", "\"infinity\"", "\"0x12\""] {
+            let line = &lines(&format!("{{\"kimg\": {value}}}"))[0];
+            assert_eq!(line, "kimg: expected a number from 0.001 to 100000, came text");
+        }
     }
 
     #[test]

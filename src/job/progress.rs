@@ -1,11 +1,12 @@
-//! What a run says while it goes on: one line after the first step, then every 4 kimg or minute.
+//! What a run says while it goes on: a line after the first step, then every 4 kimg or minute; with the
+//! losses, and one on its health, where these are means over enough pictures for those who read it.
 
 use std::time::{Duration, Instant};
 
 use super::health::{self, Vitals};
 use super::memory::peak_and_current_bytes;
 use super::quality::Figures;
-use super::statistics::{MIN_MEAN_NIMG, Means, Window, format_duration};
+use super::statistics::{Audience, Means, Window, format_duration, three_digits};
 use crate::train::config::Strength;
 use crate::train::trainer::StepStats;
 
@@ -37,7 +38,10 @@ pub(super) struct TrainerState {
 
 /// Collects steps and makes lines of them.
 pub(super) struct Reporter {
+    audience: Audience,
     window: Window,
+    /// Images shown before the first step of the window.
+    window_nimg: u64,
     training_since: Instant,
     last_line: Option<Instant>,
     first_nimg: u64,
@@ -46,9 +50,11 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// * `cur_nimg` - images shown before.
-    pub(super) fn new(now: Instant, cur_nimg: u64) -> Self {
+    pub(super) fn new(now: Instant, cur_nimg: u64, audience: Audience) -> Self {
         Self {
+            audience,
             window: Window::default(),
+            window_nimg: cur_nimg,
             training_since: now,
             last_line: None,
             first_nimg: cur_nimg,
@@ -67,73 +73,79 @@ impl Reporter {
         self.training_since.elapsed().as_secs_f64() / num_images as f64
     }
 
-    /// The lines of the moment, progress and health, where they are due.
+    /// The lines of the moment, where they are due: progress, and health if it can be told.
     pub(super) fn lines(
         &mut self,
         progress: &Progress,
         elapsed: Duration,
         trainer: &TrainerState,
-    ) -> Option<[String; 2]> {
-        let is_due = progress.cur_nimg >= self.last_nimg + LOG_NIMG
+    ) -> Vec<String> {
+        let cur_nimg = progress.cur_nimg;
+        let is_due = cur_nimg >= self.last_nimg + LOG_NIMG
             || self.last_line.is_none_or(|last| last.elapsed() >= LOG_INTERVAL);
         if !is_due {
-            return None;
+            return Vec::new();
         }
-        let num_skipped = self.window.num_skipped();
-        let means = self.window.take()?;
-        let num_images = (progress.cur_nimg - self.last_nimg).max(1);
+        let told_from = self.window_nimg + self.audience.min_mean_nimg();
+        let (losses, health) = if cur_nimg < told_from {
+            (format!("losses from kimg {:.2} on", told_from as f64 / 1000.0), None)
+        } else {
+            self.window_nimg = cur_nimg;
+            self.told(cur_nimg, trainer)
+        };
+        let num_images = (cur_nimg - self.last_nimg).max(1);
         let since = self.last_line.unwrap_or(self.training_since);
         let (_, memory) = peak_and_current_bytes();
         self.last_line = Some(Instant::now());
-        self.last_nimg = progress.cur_nimg;
+        self.last_nimg = cur_nimg;
+        let line = format!(
+            "kimg {:.2} | elapsed {} | left {} | sec/kimg {:.1} | {losses} | mem {:.2} GB",
+            cur_nimg as f64 / 1000.0,
+            format_duration(elapsed),
+            format_duration(progress.eta),
+            since.elapsed().as_secs_f64() / num_images as f64 * 1000.0,
+            memory as f64 / 1e9,
+        );
+        std::iter::once(line).chain(health).collect()
+    }
+
+    /// Losses and health of the window, which starts anew.
+    fn told(&mut self, cur_nimg: u64, trainer: &TrainerState) -> (String, Option<String>) {
+        let num_skipped = self.window.num_skipped();
+        let Some(means) = self.window.take() else {
+            return ("no finite losses".to_owned(), None);
+        };
         let vitals = Vitals {
             means: &means,
-            cur_nimg: progress.cur_nimg,
+            cur_nimg,
             strength: trainer.strength,
             p: trainer.p,
             figures: trainer.figures,
             num_skipped,
             num_rollbacks: trainer.num_rollbacks,
         };
-        // the sign of D on a few pictures is not said, as their losses are not
-        let health = if num_images < MIN_MEAN_NIMG {
-            "health: follows".to_owned()
-        } else {
-            health::line(&vitals)
-        };
-        let line = format!(
-            "kimg {:.2} | elapsed {} | left {} | sec/kimg {:.1} | {} | mem {:.2} GB",
-            progress.cur_nimg as f64 / 1000.0,
-            format_duration(elapsed),
-            format_duration(progress.eta),
-            since.elapsed().as_secs_f64() / num_images as f64 * 1000.0,
-            losses(&means, num_images, trainer.pl_mean),
-            memory as f64 / 1e9,
-        );
-        Some([line, health])
+        (losses(&means, trainer.pl_mean), Some(health::line(&vitals)))
     }
 }
 
-/// The losses of a line; the log is public, so a mean over few pictures is not said.
-fn losses(means: &Means, num_images: u64, pl_mean: f64) -> String {
-    if num_images < MIN_MEAN_NIMG {
-        return format!("losses follow, first over {MIN_MEAN_NIMG} images");
-    }
-    let optional = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.3}"));
+fn losses(means: &Means, pl_mean: f64) -> String {
+    let optional = |value: Option<f64>| value.map_or("-".to_owned(), |v| v.to_string());
     format!(
-        "G {:.3} D {:.3} | real {:+.2} fake {:+.2} | r1 {} | pl {} (mean {pl_mean:.3})",
+        "G {} D {} | real {:+} fake {:+} | r1 {} | pl {} (mean {})",
         means.g_loss,
         means.d_loss,
         means.real_score,
         means.fake_score,
         optional(means.r1_penalty),
         optional(means.pl_penalty),
+        three_digits(pl_mean),
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::grammar;
 
     fn progress(cur_nimg: u64) -> Progress {
         Progress { cur_nimg, total_nimg: 100_000, eta: Duration::from_secs(90) }
@@ -147,27 +159,58 @@ mod tests {
         num_rollbacks: 0,
     };
 
-    #[test]
-    fn a_line_comes_after_the_first_step_and_then_every_4_kimg() {
-        let mut reporter = Reporter::new(Instant::now(), 0);
-        let mut line = |cur_nimg: u64| {
-            reporter.add(&StepStats { g_loss: 0.5, r1_penalty: Some(2.0), ..StepStats::default() });
-            Some(reporter.lines(&progress(cur_nimg), Duration::from_secs(5), &STATE)?[0].clone())
-        };
-        let first = line(16).unwrap();
-        assert!(first.starts_with("kimg 0.02 | elapsed 5s | left 1m 30s | sec/kimg "), "{first}");
-        assert!(first.contains("G 0.500") && first.contains("r1 2.000"), "{first}");
-        assert_eq!(line(4000), None);
-        assert!(line(4016).is_some());
-        assert_eq!(line(4032), None);
+    fn stats() -> StepStats {
+        StepStats { g_loss: 0.512_34, r1_penalty: Some(2.0), ..StepStats::default() }
     }
 
     #[test]
-    fn losses_of_few_images_are_not_said() {
-        let mut reporter = Reporter::new(Instant::now(), 0);
-        reporter.add(&StepStats { g_loss: 0.123, ..StepStats::default() });
-        let [line, health] = reporter.lines(&progress(4), Duration::ZERO, &STATE).unwrap();
-        assert!(!line.contains("0.123") && line.contains("losses follow"), "{line}");
-        assert_eq!(health, "health: follows");
+    fn at_home_lines_come_after_the_first_step_and_then_every_4_kimg() {
+        let mut reporter = Reporter::new(Instant::now(), 0, Audience::Home);
+        let mut lines = |cur_nimg: u64| {
+            reporter.add(&stats());
+            reporter.lines(&progress(cur_nimg), Duration::from_secs(5), &STATE)
+        };
+        let first = lines(16);
+        assert!(
+            first[0].starts_with("kimg 0.02 | elapsed 5s | left 1m 30s | sec/kimg "),
+            "{first:?}"
+        );
+        assert!(first[0].contains("G 0.512") && first[0].contains("r1 2 "), "{first:?}");
+        assert!(first[1].starts_with("health: well"), "{first:?}");
+        assert!(first.iter().all(|line| grammar::has(line)), "{first:?}");
+        assert!(lines(4000).is_empty());
+        assert_eq!(lines(4016).len(), 2);
+        assert!(lines(4032).is_empty());
+    }
+
+    #[test]
+    fn in_public_losses_are_means_over_4_kimg() {
+        let mut reporter = Reporter::new(Instant::now(), 0, Audience::Public);
+        let mut line = |cur_nimg: u64, g_loss: f64| {
+            reporter.add(&StepStats { g_loss, ..StepStats::default() });
+            reporter.last_line = None; // a minute later
+            let lines = reporter.lines(&progress(cur_nimg), Duration::ZERO, &STATE);
+            assert!(lines.iter().all(|line| grammar::has(line)), "{lines:?}");
+            lines
+        };
+        for (cur_nimg, kimg) in [(64, "0.06"), (3999, "4.00")] {
+            let lines = line(cur_nimg, 1.0);
+            assert_eq!(lines.len(), 1);
+            let expected = format!("kimg {kimg} | ");
+            assert!(lines[0].starts_with(&expected), "{lines:?}");
+            assert!(lines[0].contains("| losses from kimg 4.00 on |"), "{lines:?}");
+        }
+        assert!(line(4000, 4.0)[0].contains("G 2 D 0 |")); // the mean of all three
+        assert!(line(5000, 9.0)[0].contains("| losses from kimg 8.00 on |"));
+        assert!(line(8064, 7.0)[0].contains("G 8 D 0 |"));
+    }
+
+    #[test]
+    fn steps_that_are_not_finite_have_no_losses() {
+        let mut reporter = Reporter::new(Instant::now(), 0, Audience::Home);
+        reporter.add(&StepStats { num_skipped: 1, ..StepStats::default() });
+        let lines = reporter.lines(&progress(16), Duration::ZERO, &STATE);
+        assert!(lines.len() == 1 && lines[0].contains("| no finite losses |"), "{lines:?}");
+        assert!(grammar::has(&lines[0]));
     }
 }

@@ -6,6 +6,7 @@
 use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::statistics::three_digits;
 use crate::data::Dataset;
 use crate::metrics::{Projected, Sketch, Spread};
 use crate::model::{Generator, Noise, Truncation};
@@ -91,15 +92,10 @@ impl Quality {
         }
         let diversity = spread.deviation() / self.deviation.max(1e-6);
         Ok(Figures {
-            swd: rounded(self.reals.distance(&sketch.project()?)?),
-            diversity: rounded(diversity),
+            swd: three_digits(self.reals.distance(&sketch.project()?)?),
+            diversity: three_digits(diversity),
         })
     }
-}
-
-/// Three digits of a number.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -109,11 +105,6 @@ mod tests {
     use super::*;
     use crate::model::{Store, generator};
     use crate::train::presets::{Cfg, Overrides, train_config};
-
-    #[test]
-    fn three_digits() {
-        assert_eq!([123.456, 0.98765, 0.0, 9999.0].map(rounded), [123.0, 0.988, 0.0, 10_000.0]);
-    }
 
     /// A generator whose output layer is 0 makes one gray picture: no diversity, and more distance
     /// than one with fresh weights has.

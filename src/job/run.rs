@@ -25,7 +25,7 @@ use super::keeper::Keeper;
 use super::outputs::{OutputName, Outputs};
 use super::progress::{Progress, Reporter, TrainerState};
 use super::quality::{Figures, Quality};
-use super::statistics::{History, MIN_MEAN_NIMG, Window};
+use super::statistics::{Audience, History, Window};
 use crate::data::{Batches, Dataset, Mirror};
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::collective::Member;
@@ -51,6 +51,8 @@ pub struct Setup {
     pub keeper: Option<Keeper>,
     /// What is done about near-copies of the pictures.
     pub gate: Level,
+    /// Who sees log and files.
+    pub audience: Audience,
     /// Set by a signal.
     pub stop: Arc<AtomicBool>,
     /// Time between refreshes.
@@ -142,6 +144,7 @@ impl Run {
         let gate = open_gate(&setup, batches.dataset(), config.seed)?;
         let grid_nimg = grid_interval(config);
         let now = Instant::now();
+        let reporter = Reporter::new(now, 0, setup.audience);
         if let Some(keeper) = &mut setup.keeper {
             keeper.announce(ranks.lead());
         }
@@ -157,7 +160,7 @@ impl Run {
             has_released: false,
             ranks,
             setup,
-            reporter: Reporter::new(now, 0),
+            reporter,
             num_rollbacks: 0,
             last_stats: StepStats::default(),
             since_entry: Window::default(),
@@ -213,7 +216,7 @@ impl Run {
             figures: self.figures,
             num_rollbacks: lead.num_rollbacks(),
         };
-        for line in self.reporter.lines(&progress, elapsed, &state).into_iter().flatten() {
+        for line in self.reporter.lines(&progress, elapsed, &state) {
             info!("{line}");
         }
         Ok(Some(progress))
@@ -230,14 +233,13 @@ impl Run {
             return Ok(ended);
         }
         let findings = self.findings(); // the state goes on without what this end adds
-        let num_images = self.since_entry.num_steps() * self.ranks.lead().config().batch as u64;
-        let is_mean = ended == Ended::Done && num_images >= MIN_MEAN_NIMG;
+        let has_more = ended == Ended::Done && self.history.last_nimg() != Some(self.cur_nimg());
         self.ranks.settle_for_good()?;
-        let owes_entry = is_mean || self.owes_entry();
-        if is_mean {
+        let owes_entry = has_more || self.owes_entry();
+        if has_more {
             self.judge(&Cancel { flag: Some(Arc::clone(&self.setup.stop)), deadline: None })?;
         }
-        if owes_entry {
+        if owes_entry && self.history.last_nimg() != Some(self.cur_nimg()) {
             self.add_entry(None); // there was no time for more
         }
         if ended == Ended::Stopped {

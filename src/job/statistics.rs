@@ -8,8 +8,24 @@ use serde_json::{Value, json};
 use super::quality::Figures;
 use crate::train::trainer::StepStats;
 
-/// What is said or written is a mean over at least so many images, never a figure of one.
-pub(super) const MIN_MEAN_NIMG: u64 = 16;
+/// Who gets to see what a run says and writes of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Whoever has the pictures.
+    Home,
+    /// Everybody.
+    Public,
+}
+
+impl Audience {
+    /// What losses are said or written of: means over at least so many images.
+    pub(super) fn min_mean_nimg(self) -> u64 {
+        match self {
+            Self::Home => 16,
+            Self::Public => 4000,
+        }
+    }
+}
 
 /// Sums over the steps since the last time somebody looked.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -22,7 +38,7 @@ pub struct Window {
     num_pl: u64,
 }
 
-/// Means over steps; R1 and path length only where a step had them.
+/// Means over steps, three digits each; R1 and path length only where a step had them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Means {
     /// Loss of the generator.
@@ -77,15 +93,15 @@ impl Window {
     /// The means so far, if there was a step; starts anew.
     pub fn take(&mut self) -> Option<Means> {
         let Self { num_steps, sum, num_r1, num_pl, .. } = std::mem::take(self);
-        let mean = |sum: f64| sum / num_steps as f64;
+        let mean = |sum: f64| three_digits(sum / num_steps as f64);
         (num_steps > 0).then(|| Means {
             g_loss: mean(sum.g_loss),
             d_loss: mean(sum.d_loss),
             real_score: mean(sum.real_score),
             fake_score: mean(sum.fake_score),
             real_sign: mean(sum.real_sign),
-            r1_penalty: sum.r1_penalty.map(|sum| sum / num_r1 as f64),
-            pl_penalty: sum.pl_penalty.map(|sum| sum / num_pl as f64),
+            r1_penalty: sum.r1_penalty.map(|sum| three_digits(sum / num_r1 as f64)),
+            pl_penalty: sum.pl_penalty.map(|sum| three_digits(sum / num_pl as f64)),
         })
     }
 }
@@ -97,19 +113,27 @@ pub struct History {
 }
 
 impl History {
-    /// Adds the means of the steps up to `cur_nimg`, and the strength of the augmentation and what
-    /// the samples were like then.
-    pub fn push(&mut self, (cur_nimg, p): (u64, f64), means: &Means, figures: Option<&Figures>) {
-        let mut entry = json!(means);
-        if let Some(fields) = entry.as_object_mut() {
-            fields.insert("nimg".to_owned(), json!(cur_nimg));
-            fields.insert("p".to_owned(), json!(p));
-            if let Some(Figures { swd, diversity }) = figures {
-                fields.insert("swd".to_owned(), json!(swd));
-                fields.insert("diversity".to_owned(), json!(diversity));
-            }
+    /// Adds the strength of the augmentation at `cur_nimg`, what the samples were like then, and means
+    /// over the steps before, where there are so many that they may be written.
+    pub fn push(
+        &mut self,
+        (cur_nimg, p): (u64, f64),
+        means: Option<&Means>,
+        figures: Option<&Figures>,
+    ) {
+        let mut entry = json!({ "nimg": cur_nimg, "p": three_digits(p) });
+        for part in [json!(means), json!(figures)] {
+            let (Some(entry), Value::Object(part)) = (entry.as_object_mut(), part) else {
+                continue;
+            };
+            entry.extend(part);
         }
         self.entries.push(entry);
+    }
+
+    /// Images shown at the last entry.
+    pub fn last_nimg(&self) -> Option<u64> {
+        self.entries.last()?.get("nimg")?.as_u64()
     }
 
     /// All entries, oldest first.
@@ -128,6 +152,11 @@ pub struct Findings {
     pub since_entry: Window,
     /// The smallest distance of samples and data so far.
     pub best_swd: Option<f64>,
+}
+
+/// The number with three digits of its value.
+pub(super) fn three_digits(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 /// `1d 02h 03m`, `2h 03m`, `3m 04s` or `4s`.
@@ -157,6 +186,26 @@ mod tests {
         let means = window.take().unwrap();
         assert_eq!((means.g_loss, means.r1_penalty, means.pl_penalty), (2.0, Some(6.0), None));
         assert!(window.take().is_none());
+    }
+
+    #[test]
+    fn three_digits_are_kept() {
+        let shown = [123.456, 0.987_65, 0.0, 9999.0, -0.001_234].map(three_digits);
+        assert_eq!(shown, [123.0, 0.988, 0.0, 10_000.0, -0.001_23]);
+    }
+
+    #[test]
+    fn an_entry_has_means_where_they_may_be_written() {
+        let mut history = History::default();
+        assert_eq!(history.last_nimg(), None);
+        history.push((1000, 0.123_45), None, Some(&Figures { swd: 9.5, diversity: 0.5 }));
+        let mut window = Window::default();
+        window.add(&StepStats { g_loss: 0.123_45, ..StepStats::default() });
+        history.push((2000, 0.0), window.take().as_ref(), None);
+        let entries = history.to_json();
+        assert_eq!(entries[0], json!({"nimg": 1000, "p": 0.123, "swd": 9.5, "diversity": 0.5}));
+        assert_eq!((&entries[1]["g_loss"], &entries[1]["swd"]), (&json!(0.123), &Value::Null));
+        assert_eq!(history.last_nimg(), Some(2000));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Which lines are of the log's form: printable ASCII, not too long, not too many.
+//! Which lines are of the log's form: those of its grammar, and not too many.
 
 use std::time::{Duration, Instant};
 
+use crate::grammar;
 use crate::launched::MAX_LINE;
 
 /// Lines that may come at once ..
@@ -52,8 +53,8 @@ impl Lines {
     /// The line that has come to its end, if it may pass.
     fn complete(&mut self) -> Option<Vec<u8>> {
         let mut line = std::mem::take(&mut self.line);
-        let passes = !std::mem::take(&mut self.is_odd) && !line.is_empty() && self.allowance > 0;
-        if !passes {
+        let is_odd = std::mem::take(&mut self.is_odd) || self.allowance == 0;
+        if is_odd || !str::from_utf8(&line).is_ok_and(grammar::has) {
             self.num_refused += 1;
             return None;
         }
@@ -79,6 +80,8 @@ impl Lines {
 mod tests {
     use super::*;
 
+    const OK: &str = "done: 1.0 kimg\n";
+
     /// What passes of `pieces`, and how many lines do not.
     fn passed(pieces: &[&[u8]]) -> (String, u64) {
         let now = Instant::now();
@@ -91,38 +94,46 @@ mod tests {
     #[test]
     fn plain_lines_pass_however_they_are_cut() {
         assert_eq!(
-            passed(&[b"kimg 1", b".0 | G\nmem", b" 2\n"]),
-            ("kimg 1.0 | G\nmem 2\n".into(), 0)
+            passed(&[b"done: 1", b".0 kimg\nresolution:", b" 8x8\n"]),
+            ("done: 1.0 kimg\nresolution: 8x8\n".into(), 0)
         );
     }
 
     #[test]
     fn lines_of_another_form_do_not() {
-        for odd in [&b"\x1b[31mred"[..], b"tab\tend", "\u{e9}".as_bytes(), b"nul\0", b"cr\r", b""] {
-            let text = [b"a\n", odd, b"\nb\n"].concat();
-            assert_eq!(passed(&[&text]), ("a\nb\n".into(), 1), "{odd:?}");
+        let odd: [&[u8]; 7] = [
+            b"\x1b[31mred",
+            b"tab\tend",
+            "\u{e9}".as_bytes(),
+            b"nul\0",
+            b"done: 1 kimg\r",
+            b"secret",
+            b"",
+        ];
+        for odd in odd {
+            let text = [OK.as_bytes(), odd, b"\n", OK.as_bytes()].concat();
+            assert_eq!(passed(&[&text]), (OK.repeat(2), 1), "{odd:?}");
         }
     }
 
     #[test]
     fn long_lines_and_lines_without_end_do_not() {
-        let longest = "x".repeat(MAX_LINE) + "\n";
-        assert_eq!(passed(&[longest.as_bytes()]), (longest, 0));
-        let long = "x".repeat(1 << 20);
-        assert_eq!(passed(&[long.as_bytes(), b"\nok\n"]), ("ok\n".into(), 1));
-        assert_eq!(passed(&[b"ok\nhalf"]), ("ok\n".into(), 1));
-        assert_eq!(passed(&[b"ok\n\xff"]), ("ok\n".into(), 1));
+        let long = "x".repeat(1 << 20) + "\n" + OK;
+        assert_eq!(passed(&[long.as_bytes()]), (OK.into(), 1));
+        assert_eq!(passed(&[OK.as_bytes(), b"done: 2.0 kimg"]), (OK.into(), 1));
+        assert_eq!(passed(&[OK.as_bytes(), b"\xff"]), (OK.into(), 1));
     }
 
     #[test]
     fn a_flood_is_cut_and_time_brings_more() {
         let start = Instant::now();
         let mut lines = Lines::new(start);
-        let flood = b"x\n".repeat(3 * BURST as usize);
-        assert_eq!(lines.push(&flood, start).len(), BURST as usize);
-        assert_eq!(lines.push(&flood, start + 7 * INTERVAL + INTERVAL / 2).len(), 7);
-        assert_eq!(lines.push(b"x\nx\n", start + 8 * INTERVAL).len(), 1);
-        assert_eq!(lines.push(&flood, start + 9 * BURST * INTERVAL).len(), BURST as usize);
+        let flood = OK.repeat(3 * BURST as usize);
+        let flood = flood.as_bytes();
+        assert_eq!(lines.push(flood, start).len(), BURST as usize);
+        assert_eq!(lines.push(flood, start + 7 * INTERVAL + INTERVAL / 2).len(), 7);
+        assert_eq!(lines.push(OK.repeat(2).as_bytes(), start + 8 * INTERVAL).len(), 1);
+        assert_eq!(lines.push(flood, start + 9 * BURST * INTERVAL).len(), BURST as usize);
         let num_pushed = 9 * u64::from(BURST) + 2;
         assert_eq!(lines.finish(), num_pushed - 2 * u64::from(BURST) - 8);
     }

@@ -13,6 +13,8 @@ mod arguments;
 mod calls;
 mod environment;
 mod files;
+#[path = "../job/grammar.rs"]
+mod grammar;
 #[path = "../job/launched.rs"]
 mod launched;
 mod limits;

@@ -151,9 +151,13 @@ fn is_root() -> bool {
     status.lines().any(|line| line.starts_with("Uid:\t0\t0"))
 }
 
-/// Both streams of a finished program.
+/// Both streams of a finished program; asserts that a job's had no line that its log cannot hold.
 pub(crate) fn log_of(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    let log = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    for sign in ["L1 not said", "log: left out are"] {
+        assert!(!log.contains(sign), "{log}");
+    }
+    log.into_owned()
 }
 
 /// Asserts that a log keeps the data's secrets.

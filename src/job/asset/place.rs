@@ -5,8 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use super::super::problem::quoted;
 use super::Finding;
+
+/// Most characters of a text that is quoted.
+const MAX_QUOTED: usize = 24;
 
 /// A value and the way to it.
 #[derive(Clone, Debug)]
@@ -82,6 +84,14 @@ impl<'a> Place<'a> {
             Some(Value::Object(_)) => "an object".to_owned(),
         }
     }
+}
+
+/// Quoted, cut, and in printable ASCII only.
+fn quoted(text: &str) -> String {
+    let plain = |char: char| if char == ' ' || char.is_ascii_graphic() { char } else { '?' };
+    let cut = if text.chars().nth(MAX_QUOTED).is_some() { ".." } else { "" };
+    let quoted: String = text.chars().take(MAX_QUOTED).map(plain).collect();
+    format!("\"{quoted}{cut}\"")
 }
 
 /// What has been found so far.

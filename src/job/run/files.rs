@@ -83,12 +83,15 @@ impl Run {
         Ok(())
     }
 
-    /// Adds to the statistics what the steps since the last entry were like.
+    /// Adds to the statistics what the samples are like, and the steps since the last entry that told
+    /// of steps, where there are enough.
     pub(super) fn add_entry(&mut self, figures: Option<&Figures>) {
-        let at = (self.cur_nimg(), self.ranks.lead().p());
-        if let Some(means) = self.since_entry.take() {
-            self.history.push(at, &means, figures);
-        }
+        let lead = self.ranks.lead();
+        let num_images = self.since_entry.num_steps() * lead.config().batch as u64;
+        let at = (lead.cur_nimg(), lead.p());
+        let is_enough = num_images >= self.setup.audience.min_mean_nimg();
+        let means = is_enough.then(|| self.since_entry.take()).flatten();
+        self.history.push(at, means.as_ref(), figures);
     }
 
     pub(super) fn is_first_step(&self) -> bool {

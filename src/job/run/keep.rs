@@ -49,7 +49,7 @@ impl Run {
         let record = state.restore(&mut self.ranks)?;
         let Findings { history, since_entry, best_swd } = record.findings;
         (self.history, self.since_entry, self.best_swd) = (history, since_entry, best_swd);
-        self.reporter = Reporter::new(Instant::now(), self.cur_nimg());
+        self.reporter = Reporter::new(Instant::now(), self.cur_nimg(), self.setup.audience);
         self.num_steps_before = self.ranks.lead().num_steps();
         self.num_rollbacks = self.ranks.lead().num_rollbacks();
         self.ranks.remember()?;
@@ -68,7 +68,8 @@ impl Run {
     /// Whether a signal or the time came between the step to a fixed count of images and the entry of
     /// that count.
     pub(super) fn owes_entry(&self) -> bool {
-        self.ranks.lead().num_steps() > 0 && self.is_at_count() && self.since_entry.num_steps() > 0
+        let is_new = self.history.last_nimg() != Some(self.cur_nimg());
+        self.ranks.lead().num_steps() > 0 && self.is_at_count() && is_new
     }
 
     /// Writes the state while the run goes on; the one before is whole if that fails.
@@ -124,6 +125,7 @@ mod tests {
     use crate::job::params::Params;
     use crate::job::resume::{self, Source};
     use crate::job::run::Setup;
+    use crate::job::statistics::Audience;
     use crate::job::table::StateKind;
     use crate::ops::collective::connect;
     use crate::train::presets::{Cfg, Overrides, train_config};
@@ -155,6 +157,7 @@ mod tests {
             started: Instant::now(),
             max_duration: None,
             gate: Level::Report,
+            audience: Audience::Home,
         };
         Run::new(dataset(), &config, setup, connect(&[Device::Cpu]).unwrap()).unwrap()
     }

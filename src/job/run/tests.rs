@@ -24,6 +24,7 @@ fn run(folder: &Path, seed: u64) -> Run {
         started: Instant::now(),
         max_duration: None,
         gate: Level::Report,
+        audience: Audience::Home,
     };
     Run::new(dataset.unwrap(), &config, setup, connect(&[Device::Cpu]).unwrap()).unwrap()
 }
