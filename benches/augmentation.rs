@@ -36,7 +36,7 @@ fn measure(res: usize, batch: usize, num_rounds: usize) {
     let pixels = Rng::new(0, Stream::Pictures, 0).normals(batch * 3 * res * res);
     let img = Tensor::from_vec(pixels, (batch, 3, res, res), &Device::Cpu).unwrap();
     let img = (img.to_dtype(DType::F32).unwrap() * 0.5).unwrap();
-    let round = &trainer.draw(&Reals { img: img.clone(), c: None }, None).unwrap()[0];
+    let round = &trainer.draw(&Reals::new(img.clone(), None), None).unwrap()[0];
     let plain = |draw: &Draw| Draw { augment: None, ..draw.clone() };
     let (g_main, d_main) = (plain(&round.g_main), plain(&round.d_main));
     let networks = trainer.networks();

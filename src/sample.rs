@@ -127,14 +127,30 @@ impl Picture {
     ///
     /// # Errors
     /// Never, for a picture of this program.
-    pub fn to_png(&self) -> Result<Vec<u8>> {
+    pub fn to_png(&self) -> Result<Png> {
         let mut bytes = Vec::new();
         let color =
             if self.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
         PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)
             .write_image(&self.pixels, self.width as u32, self.height as u32, color)
             .map_err(candle_core::Error::wrap)?;
-        Ok(bytes)
+        Ok(Png(bytes))
+    }
+}
+
+/// A PNG file of a [`Picture`], which is what it can be made of.
+pub struct Png(Vec<u8>);
+
+impl Png {
+    /// The file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Not a picture's, for tests of what becomes of files.
+    #[cfg(test)]
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
     }
 }
 
@@ -228,6 +244,11 @@ impl SampleGrid {
         Ok(Self { columns: side, z: z.to_dtype(DType::F32)?, c })
     }
 
+    /// Pixels of the whole grid, of pictures of side `res`.
+    pub fn num_pixels(&self, res: usize) -> usize {
+        (self.columns * res).pow(2)
+    }
+
     /// The grid of generator `g`, made `at_once` pictures at a time; cells that `hides` names, of
     /// images `[N, C, H, W]`, are white.
     ///
@@ -279,10 +300,10 @@ mod tests {
     fn a_png_decodes_to_its_pixels_and_holds_nothing_else() -> Result<()> {
         let picture = Picture { width: 2, height: 1, channels: 3, pixels: (0..6).collect() };
         let png = picture.to_png()?;
-        let decoded = image::load_from_memory(&png).map_err(candle_core::Error::wrap)?;
+        let decoded = image::load_from_memory(png.bytes()).map_err(candle_core::Error::wrap)?;
         assert_eq!(decoded.to_rgb8().into_raw(), picture.pixels);
         let mut chunks = Vec::new();
-        let mut rest = &png[8..];
+        let mut rest = &png.bytes()[8..];
         while rest.len() >= 12 {
             let len = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
             chunks.push(String::from_utf8_lossy(&rest[4..8]).into_owned());

@@ -83,7 +83,7 @@ fn finding(auditor: &Auditor, dataset: &Dataset, period: u64) -> Finding {
     let sample = |i: u64| {
         if i.is_multiple_of(period) {
             let idx = Rng::new(4, Stream::Samples, 3).below(i, dataset.len());
-            augmented(dataset.image(idx), res, i)
+            augmented(dataset.image(idx).expose(), res, i)
         } else {
             drawing(res, 1_000_000 + i)
         }
@@ -184,7 +184,7 @@ fn few_samples_say_nothing_and_near_copies_are_named() {
     let dataset = drawings(32, 0..150);
     let mut auditor = Auditor::new(&dataset, 0).unwrap();
     auditor.hold_out(&drawings(32, 5000..5120)).unwrap();
-    let copy = augmented(dataset.image(7), 32, 1);
+    let copy = augmented(dataset.image(7).expose(), 32, 1);
     let new = drawing(32, 9000);
     let both = images(32, [copy.as_slice(), &new].into_iter());
     assert_eq!(auditor.near_copies(&both).unwrap(), [true, false]);
@@ -213,7 +213,8 @@ impl Learner {
         config.pl_weight = 0.0;
         config.style_mixing_prob = 0.0;
         config.r1_gamma = 0.1;
-        let pictures = (0..dataset.len()).flat_map(|idx| dataset.image(idx).to_vec()).collect();
+        let pictures =
+            (0..dataset.len()).flat_map(|idx| dataset.image(idx).expose().to_vec()).collect();
         let pictures = Dataset::from_raw(dataset.resolution(), pictures, 0, Vec::new()).unwrap();
         let trainer = Trainer::new(config, &Device::Cpu).unwrap();
         Self { trainer, batches: Batches::new(pictures, seed) }

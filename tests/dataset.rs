@@ -44,7 +44,7 @@ fn folder(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
 fn assert_same(a: &Dataset, b: &Dataset) {
     assert_eq!((a.len(), a.resolution(), a.label_dim()), (b.len(), b.resolution(), b.label_dim()));
     for idx in 0..a.len() {
-        assert!(a.image(idx) == b.image(idx));
+        assert!(a.image(idx).expose() == b.image(idx).expose());
         assert_eq!(a.label(idx), b.label(idx));
     }
 }

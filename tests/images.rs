@@ -57,7 +57,7 @@ fn pictures_look_as_in_pillow() {
         match load_one(case) {
             Err(err) => wrong.push(format!("{about}: {err}")),
             Ok(set) => {
-                let image = set.image(0);
+                let image = *set.image(0).expose();
                 assert_eq!(image.len(), expected.len());
                 let worst = image.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
                 if worst.unwrap() > case.tolerance {

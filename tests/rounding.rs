@@ -26,7 +26,7 @@ fn gradients(dtype: DType, seed: usize) -> Result<[Vec<Tensor>; 2]> {
         normals(&rng, part, shape, (DType::F32, &Device::Cpu))?.to_dtype(dtype)
     };
     let images = [BATCH, config.g.img_channels, RES, RES];
-    let reals = Reals { img: (draws(0, &images)? * 0.5)?, c: None };
+    let reals = Reals::new((draws(0, &images)? * 0.5)?, None);
     let r1 = networks.d_reg(&reals, None, (1.0, 1.0))?.grads;
     let z = draws(1, &[BATCH, config.g.z_dim])?;
     let draw = Draw { z, c: None, mix: None, noise: Noise::Const, augment: None };

@@ -75,7 +75,7 @@ fn two_rounds_are_one_batch() -> Result<()> {
     let trainer = Trainer::new(config, &Device::Cpu)?;
     let (img, c) = Batches::new(flat_set([100, 150, 200]), 3).next(0, 8, &Device::Cpu)?;
     let gradients = |start: usize, len: usize| -> Result<Vec<f32>> {
-        let reals = Reals { img: img.narrow(0, start, len)?, c: c.clone() };
+        let reals = Reals { img: img.map(|img| img.narrow(0, start, len))?, c: c.clone() };
         let grads = trainer.networks().d_reg(&reals, None, (1.0, 1.0))?.grads;
         let flat: Vec<Tensor> = grads.iter().map(Tensor::flatten_all).collect::<Result<_>>()?;
         Tensor::cat(&flat, 0)?.to_vec1()

@@ -55,7 +55,7 @@ impl Auditor {
     /// Fails if memory cannot be had, or if cancelled.
     pub fn new(dataset: &Dataset, seed: u64) -> Result<Self> {
         let frame = Frame::new(dataset.resolution());
-        let describe = |idx: usize| frame.describe(&frame.square(dataset.image(idx)));
+        let describe = |idx: usize| frame.describe(&frame.square(dataset.image(idx).expose()));
         let descriptors: Vec<Vec<f32>> = (0..dataset.len()).into_par_iter().map(describe).collect();
         let bank = Bank::new(&frame, descriptors.concat())?;
         let calibration = Calibration::new(dataset, &frame, &bank, seed)?;
@@ -68,7 +68,8 @@ impl Auditor {
     /// # Errors
     /// Fails if their resolution differs, memory cannot be had, or if cancelled.
     pub fn hold_out(&mut self, pictures: &Dataset) -> Result<()> {
-        let squares: Vec<&[u8]> = (0..pictures.len()).map(|idx| pictures.image(idx)).collect();
+        let picture = |idx| *pictures.image(idx).expose();
+        let squares: Vec<&[u8]> = (0..pictures.len()).map(picture).collect();
         let found = self.matches(&squares)?;
         self.cells = cells(self.bank.descriptors(), self.frame.len(), self.seed);
         self.held_out = found.iter().map(|it| self.placed(it)).collect();

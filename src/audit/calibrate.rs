@@ -62,8 +62,10 @@ impl Calibration {
     pub(super) fn new(dataset: &Dataset, frame: &Frame, bank: &Bank, seed: u64) -> Result<Self> {
         let mut works = shuffled_works(bank, seed, 0);
         works.truncate(MAX_WORKS);
-        let squares: Vec<_> =
-            works.par_iter().map(|idx| frame.square(dataset.image(*idx as usize))).collect();
+        let squares: Vec<_> = works
+            .par_iter()
+            .map(|idx| frame.square(dataset.image(*idx as usize).expose()))
+            .collect();
         let works = matches(bank, frame, &squares, Some(&works))?;
         let [copies, others] = [0, 1].map(|round| planted(dataset, (frame, bank), seed, round));
         let (copies, others) = (copies?, others?);
@@ -139,7 +141,7 @@ fn planted(
         let rng = Rng::new(seed, Stream::Audit, 16 + 2 * kind as u64 + round as u64);
         let square = |i: usize| {
             let picture = dataset.image(works[i % works.len()] as usize);
-            frame.square(&plant::copy(kind, picture, &rng, i as u64))
+            frame.square(&plant::copy(kind, picture.expose(), &rng, i as u64))
         };
         let squares: Vec<_> = (0..NUM_COPIES[round]).into_par_iter().map(square).collect();
         planted.extend(matches(bank, frame, &squares, None)?);

@@ -88,7 +88,7 @@ pub(super) fn run(args: &AugmentArgs, stop: &AtomicBool) -> Result<()> {
             &augmented,
         )?);
     }
-    write_file(&args.out, &Picture::tile(&pictures, num_columns)?.to_png()?)?;
+    write_file(&args.out, Picture::tile(&pictures, num_columns)?.to_png()?.bytes())?;
     info!("columns: plain, {}", names.join(", "));
     info!("{} rows of {num_columns} pictures written to {}", seeds.len(), args.out.display());
     Ok(())

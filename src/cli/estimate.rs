@@ -236,7 +236,7 @@ fn report(
 
 /// A step's random inputs.
 pub(super) fn rounds(trainer: &Trainer, images: &Tensor) -> Result<Vec<Round>> {
-    Ok(trainer.draw(&Reals { img: images.clone(), c: None }, None)?)
+    Ok(trainer.draw(&Reals::new(images.clone(), None), None)?)
 }
 
 /// Each phase on one minibatch-std group: pages and threads are there when it counts.
@@ -252,7 +252,7 @@ fn warm_up(trainer: &Trainer, images: &Tensor) -> Result<()> {
         Ok(Draw { z: draw.z.narrow(0, 0, n)?, mix, augment: None, ..draw.clone() })
     };
     let networks = trainer.networks();
-    let reals = Reals { img: round.reals.img.narrow(0, 0, group)?, c: None };
+    let reals = Reals { img: round.reals.img.map(|img| img.narrow(0, 0, group))?, c: None };
     networks.g_main(&small(&round.g_main)?)?;
     let (draw, pl_noise) = (small(&round.g_reg.0)?, &round.g_reg.1);
     let lengths = networks.path_lengths(&draw, &pl_noise.narrow(0, 0, draw.z.dim(0)?)?)?;

@@ -5,7 +5,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::Dataset;
+use super::{Dataset, Private};
 use crate::ops::rng::{Rng, Stream};
 
 /// In which directions every picture is shown mirrored as well as upright.
@@ -62,18 +62,18 @@ impl Batches {
         cur_nimg: u64,
         count: usize,
         device: &Device,
-    ) -> Result<(Tensor, Option<Tensor>)> {
+    ) -> Result<(Private<Tensor>, Option<Tensor>)> {
         let (res, label_dim) = (self.dataset.resolution(), self.dataset.label_dim());
         let mut pixels = Vec::with_capacity(count * 3 * res * res);
         let mut labels = Vec::with_capacity(count * label_dim);
         for position in cur_nimg..cur_nimg + count as u64 {
             let (idx, mirror) = self.at(position);
-            extend(&mut pixels, self.dataset.image(idx), res, mirror);
+            extend(&mut pixels, self.dataset.image(idx).expose(), res, mirror);
             labels.extend_from_slice(self.dataset.label(idx));
         }
         let images = Tensor::from_vec(pixels, (count, 3, res, res), device)?;
         let labels = (label_dim > 0).then(|| Tensor::from_vec(labels, (count, label_dim), device));
-        Ok((images, labels.transpose()?))
+        Ok((Private::new(images), labels.transpose()?))
     }
 
     /// All labels `[N, label_dim]`, where the set has them: generated images get labels of the
@@ -142,7 +142,7 @@ mod tests {
     fn shown(batches: &mut Batches, cur_nimg: u64, count: usize) -> Vec<f32> {
         let (images, labels) = batches.next(cur_nimg, count, &Device::Cpu).unwrap();
         let labels = labels.unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let corner = images.narrow(2, 7, 1).unwrap().narrow(3, 7, 1).unwrap();
+        let corner = images.expose().narrow(2, 7, 1).unwrap().narrow(3, 7, 1).unwrap();
         let corner = corner.mean((1, 2, 3)).unwrap().to_vec1::<f32>().unwrap();
         for (value, label) in corner.iter().zip(&labels) {
             assert!((value - (label / 127.5 - 1.0)).abs() < 1e-6);
@@ -189,7 +189,7 @@ mod tests {
             let mut batches = Batches::new(dataset, 3).mirrored(Mirror { x, y });
             let num_shown = batches.num_shown();
             let (shown, _) = batches.next(0, num_shown, &Device::Cpu).unwrap();
-            let mut shown = shown.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+            let mut shown = shown.expose().flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
             for (x, y) in [(false, false), (x, false), (false, y), (x, y)] {
                 shown.retain(|image| *image != flipped(x, y));
             }

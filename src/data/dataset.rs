@@ -5,16 +5,18 @@ use zeroize::Zeroizing;
 
 use super::class_names::ClassNames;
 use super::labels::{Labels, MAX_LABEL_DIM};
+use super::private::Private;
 use super::report::Report;
 use super::scan::{Hash, Member};
 use super::{DataError, RESOLUTIONS};
 
 /// Pictures of one size with their labels.
 ///
-/// It is private data: no `Debug`, no way to a file. Held as bytes, `[N, 3, R, R]`.
+/// It is private data: no `Debug`, no way to a file. Held as bytes, `[N, 3, R, R]`, which are wiped in
+/// the end.
 pub struct Dataset {
     resolution: usize,
-    images: Vec<u8>,
+    images: Zeroizing<Vec<u8>>,
     labels: Labels,
     /// Only where they were asked for.
     class_names: Option<ClassNames>,
@@ -38,7 +40,7 @@ impl Dataset {
     /// * `files` - hash of the file of each picture, sorted.
     pub(super) fn new(images: Vec<u8>, labels: Labels, report: Report, files: Vec<Hash>) -> Self {
         let resolution = report.resolution;
-        let (class_names, members) = (None, Vec::new());
+        let (images, class_names, members) = (Zeroizing::new(images), None, Vec::new());
         Self { resolution, images, labels, class_names, report, files, members }
     }
 
@@ -171,9 +173,9 @@ impl Dataset {
     ///
     /// # Panics
     /// If `idx` is not below [`Self::len`].
-    pub fn image(&self, idx: usize) -> &[u8] {
+    pub fn image(&self, idx: usize) -> Private<&[u8]> {
         let num_bytes = image_bytes(self.resolution);
-        &self.images[idx * num_bytes..][..num_bytes]
+        Private::new(&self.images[idx * num_bytes..][..num_bytes])
     }
 
     /// Label of a picture, `[label_dim]`.
@@ -207,7 +209,7 @@ mod tests {
         let images: Vec<u8> = (0..2 * 192).map(|i| (i % 251) as u8).collect();
         let set = Dataset::from_raw(8, images.clone(), 2, vec![0.0, 1.0, 0.5, -1.0]).ok().unwrap();
         assert_eq!((set.len(), set.resolution(), set.label_dim()), (2, 8, 2));
-        assert_eq!(set.image(1), &images[192..]);
+        assert_eq!(*set.image(1).expose(), &images[192..]);
         assert_eq!(set.label(1), [0.5, -1.0]);
     }
 

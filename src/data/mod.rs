@@ -6,7 +6,8 @@
 //! counts, and decides resolution and classes; [`load()`] decodes. Both take untrusted bytes.
 //!
 //! The data are private: no message names a file, its size or its content. A [`Report`] has
-//! numbers and reasons; a [`Dataset`] has no `Debug` and cannot be serialized.
+//! numbers and reasons; a [`Dataset`] cannot be printed or serialized, and hands its pictures out as
+//! [`Private`].
 //!
 //! Not here: which folders to read (`job`, `cli`), what is trained on them (`train`).
 
@@ -23,6 +24,7 @@ pub mod limits;
 mod load;
 mod meter;
 mod place;
+mod private;
 mod report;
 mod resize;
 mod scan;
@@ -39,6 +41,7 @@ pub use class_names::ClassNames;
 pub use coarse::Coarse;
 pub use dataset::{Dataset, Fingerprints};
 pub use load::load;
+pub use private::Private;
 pub use report::{AssetCounts, Report, SkipReason, Skipped};
 pub use scan::{Scan, scan};
 

@@ -92,7 +92,7 @@ mod tests {
     fn reals() -> Reals {
         let rng = Rng::new(0, Stream::Pictures, 0);
         let img = Tensor::from_vec(rng.normals(8 * 3 * 64), (8, 3, 8, 8), &Device::Cpu).unwrap();
-        Reals { img: img.to_dtype(DType::F32).unwrap(), c: None }
+        Reals::new(img.to_dtype(DType::F32).unwrap(), None)
     }
 
     /// Every number that a step moves.
@@ -169,7 +169,8 @@ mod tests {
         };
         let config = train_config(Cfg::Tiny, 8, 0, &overrides);
         let reals = reals();
-        let reals = Reals { img: Tensor::cat(&[&reals.img, &reals.img], 0)?, c: None };
+        let twice = |img: &Tensor| Tensor::cat(&[img, img], 0);
+        let reals = Reals { img: reals.img.map(twice)?, c: None };
         let first_step = |num_ranks: usize, num_ops: usize| -> Result<Vec<f64>> {
             let members = connect(&vec![Device::Cpu; num_ranks])?;
             let init = |_| Networks::init(&config.g, &config.d, 0, (DType::F64, &Device::Cpu));

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
-use super::outputs::{OutputName, Outputs};
+use super::outputs::Outputs;
 use super::params::Params;
 use super::seal::Key;
 use super::state::{self, Record, StateError, StateFile, StateReader};
@@ -115,8 +115,8 @@ impl Keeper {
         })
     }
 
-    /// Says what the state will take, before the training starts.
-    pub fn announce(&mut self, trainer: &Trainer) {
+    /// Says what the state will take, before the training starts; its bytes.
+    pub fn announce(&mut self, trainer: &Trainer) -> u64 {
         let [num_bytes, peak_bytes] = state::disk_bytes(trainer);
         self.num_bytes = num_bytes;
         let mb = |bytes: u64| bytes as f64 / 1e6;
@@ -128,6 +128,7 @@ impl Keeper {
             INTERVAL.as_secs() / 60,
             mb(peak_bytes),
         );
+        num_bytes
     }
 
     /// Whether a state should be written now, which takes a twentieth of the time at most.
@@ -163,9 +164,8 @@ impl Keeper {
         };
         let (start, key) = (Instant::now(), self.is_sealed.then_some(&self.set.key));
         (self.last, self.wait) = (start, INTERVAL); // also where it fails: it would at once again
-        let is_written = outputs.write_by(OutputName::State, |file| {
-            state::write(file, (ranks.lead(), &record), key, cancel)
-        })?;
+        let is_written =
+            outputs.write_state(|file| state::write(file, (ranks.lead(), &record), key, cancel))?;
         if is_written {
             self.rate = self.num_bytes as f64 / start.elapsed().as_secs_f64().max(1e-3);
         }

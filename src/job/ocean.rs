@@ -48,7 +48,7 @@ pub fn run(
         return Err(ParamsError::Refused(vec![Problem::PlainState]).into());
     }
     let device = announce(&params)?;
-    let outputs = Outputs::open(root)?;
+    let mut outputs = Outputs::open(root)?;
     let dids = std::env::var("DIDS").ok();
     let mut assets = inputs::discover(root, dids.as_deref())?;
     let source = resume::take(&mut assets)?;
@@ -58,7 +58,9 @@ pub fn run(
         info!("{line}");
     }
     let params = within(&limits, params, source.as_ref())?;
-    let outputs = if limits.policy.samples_only { outputs.without_weights() } else { outputs };
+    if limits.policy.samples_only {
+        outputs.refuse_weights();
+    }
     let start = Start {
         params,
         device,

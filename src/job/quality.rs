@@ -54,7 +54,7 @@ impl Quality {
         let (mut sketch, mut spread) = (Sketch::new(3, res, seed)?, Spread::default());
         let order = Rng::new(seed, Stream::Metric, 2 << 32).permutation(dataset.len());
         for idx in order.iter().cycle().take(NUM_IMAGES) {
-            let pixels = dataset.image(*idx).iter().map(|v| f32::from(*v) / 127.5 - 1.0);
+            let pixels = dataset.image(*idx).expose().iter().map(|v| f32::from(*v) / 127.5 - 1.0);
             let image = Tensor::from_iter(pixels, &Device::Cpu)?.reshape((1, 3, res, res))?;
             sketch.add(&image)?;
             spread.add(&image)?;

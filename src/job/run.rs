@@ -22,7 +22,7 @@ use self::release::{Candidate, open_gate};
 use super::fault;
 use super::gate::{Gate, Level};
 use super::keeper::Keeper;
-use super::outputs::{OutputName, Outputs};
+use super::outputs::{Budget, Output, Outputs};
 use super::progress::{Progress, Reporter, TrainerState};
 use super::quality::{Figures, Quality};
 use super::statistics::{Audience, History, Window};
@@ -34,7 +34,7 @@ use crate::sample::{GridLabels, SampleGrid};
 use crate::train::config::TrainConfig;
 use crate::train::phases::Reals;
 use crate::train::ranks::Ranks;
-use crate::train::trainer::StepStats;
+use crate::train::trainer::{StepStats, Trainer};
 
 #[cfg(test)]
 mod tests;
@@ -145,9 +145,9 @@ impl Run {
         let grid_nimg = grid_interval(config);
         let now = Instant::now();
         let reporter = Reporter::new(now, 0, setup.audience);
-        if let Some(keeper) = &mut setup.keeper {
-            keeper.announce(ranks.lead());
-        }
+        let state_bytes = setup.keeper.as_mut().map(|keeper| keeper.announce(ranks.lead()));
+        let budget = budget(config, ranks.lead(), grid.num_pixels(res), state_bytes);
+        setup.outputs.announce(budget);
         Ok(Self {
             batches,
             label_pool,
@@ -250,10 +250,9 @@ impl Run {
             self.last_state((ended, noticed), &findings)?;
         }
         if let Some(png) = self.last_grid(ended)? {
-            self.setup.outputs.write(OutputName::Samples, &png)?;
+            self.setup.outputs.write(Output::Samples(&png))?;
             if ended == Ended::Done {
-                let name = OutputName::SamplesAt(self.ranks.lead().cur_nimg());
-                self.setup.outputs.write(name, &png)?;
+                self.setup.outputs.write(Output::SamplesAt(self.cur_nimg(), &png))?;
             }
         } else {
             info!("no time for a last grid: samples.png is that of the last refresh");
@@ -336,6 +335,20 @@ impl Run {
         let by_clock = self.deadline().map(|at| at.saturating_duration_since(Instant::now()));
         Progress { cur_nimg, total_nimg, eta: by_clock.map_or(by_count, |left| left.min(by_count)) }
     }
+}
+
+/// How large the files of a run can become; statistics of an earlier part may lie closer.
+fn budget(
+    config: &TrainConfig,
+    lead: &Trainer,
+    num_pixels: usize,
+    state_bytes: Option<u64>,
+) -> Budget {
+    let weights = lead.networks().g_store.tensors();
+    let num_weights: usize = weights.iter().map(|(_, var)| var.elem_count()).sum();
+    let num_entries = config.total_kimg.ceil() as u64 + 100;
+    let in_header = (num_entries, config.g.c_dim as u64);
+    Budget::new(num_weights as u64, num_pixels as u64, state_bytes, in_header)
 }
 
 /// Images between numbered grids: the fewer, the more of a small network's time goes into them (of

@@ -79,8 +79,8 @@ impl Folders {
 pub(crate) fn restrict(program: &Path, folders: &Folders) -> Result<(), RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::WriteFile | AccessFs::Truncate;
-    let replace =
-        write | AccessFs::ReadDir | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Refer;
+    // What is written is read back.
+    let replace = write | read | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Refer;
     let mut rules = Rules(
         Ruleset::default()
             .handle_access(AccessFs::from_all(ABI::V5))?

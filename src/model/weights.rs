@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::config::GeneratorConfig;
 use super::generator::{Generator, generator};
-use super::store::Store;
+use super::store::{Store, Used};
 use crate::data::ClassNames;
 
 /// Name of the metadata entry, by which a file is known.
@@ -66,6 +66,34 @@ pub fn to_bytes(header: &Header, store: &Store) -> Result<Vec<u8>> {
     let tensors = tensors.map(|(name, var)| (name, var.as_detached_tensor())).collect();
     let json = serde_json::to_string(header).map_err(candle_core::Error::wrap)?;
     serialize(tensors, (ENTRY, json))
+}
+
+/// A weights file that holds a generator, whole and nothing else.
+pub struct GeneratorFile(Vec<u8>);
+
+impl GeneratorFile {
+    /// The file of the generator that `header` describes, of weights in `store`.
+    ///
+    /// # Errors
+    /// Fails if the store lacks a tensor of that generator or holds another, or if a weight is not
+    /// finite.
+    pub fn new(header: &Header, store: &Store) -> Result<Self> {
+        let (builder, used) = store.frozen_and_counted();
+        generator(&header.model, &builder)?;
+        must_all_be_used(store, &used)?;
+        to_bytes(header, store).map(Self)
+    }
+
+    /// The file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Not a generator's, for tests of what becomes of files.
+    #[cfg(test)]
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
 }
 
 /// The bytes of a safetensors file of f32 tensors with one entry of metadata.
@@ -131,9 +159,7 @@ pub fn read(bytes: &[u8], device: &Device) -> Result<(Header, Store, Generator)>
     }
     let (builder, used) = store.frozen_and_counted();
     let generator = generator(&header.model, &builder)?;
-    if let Some((name, _)) = store.tensors().into_iter().find(|(name, _)| !used.contains(name)) {
-        bail!("{}: superfluous tensor; the header describes another network", printable(&name));
-    }
+    must_all_be_used(&store, &used)?;
     Ok((header, store, generator))
 }
 
@@ -199,6 +225,17 @@ pub(crate) fn check(model: &GeneratorConfig) -> Result<()> {
         bail!("expected a network that can be built, got {model:?}");
     }
     Ok(())
+}
+
+/// # Errors
+/// Fails if a tensor was not asked for.
+fn must_all_be_used(store: &Store, used: &Used) -> Result<()> {
+    match store.tensors().into_iter().find(|(name, _)| !used.contains(name)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            bail!("{}: superfluous tensor; the header describes another network", printable(&name))
+        }
+    }
 }
 
 /// A name from a file, as it may be shown.

@@ -70,7 +70,7 @@ fn count(config: &TrainConfig, batch: usize) -> Result<StepCost> {
     let (res, channels) = (config.g.img_resolution, config.g.img_channels);
     let mut trainer = Trainer::new(config, &Device::Cpu)?;
     let img = Tensor::zeros((batch, channels, res, res), DType::F32, &Device::Cpu)?;
-    let (rounds, draws) = counted(|| trainer.draw(&Reals { img, c: None }, None))?;
+    let (rounds, draws) = counted(|| trainer.draw(&Reals::new(img, None), None))?;
     let phases = trainer.count(&rounds)?;
     let [g_main, g_reg, d_main, d_reg] = phases;
     Ok(StepCost { batch, parts: [draws, g_main, g_reg, d_main, d_reg] })

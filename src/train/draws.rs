@@ -27,7 +27,7 @@ pub enum Phase {
 }
 
 /// All inputs of one forward pass of each phase.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Round {
     /// Of Dmain and Dreg.
     pub reals: Reals,
@@ -75,7 +75,8 @@ pub fn draw_rounds(
     let n = config.batch_gpu;
     let round = |round: usize| {
         let slice = |x: &Tensor| part.take(&x.narrow(0, round * n, n)?);
-        let reals = Reals { img: slice(&reals.img)?, c: reals.c.as_ref().map(slice).transpose()? };
+        let c = reals.c.as_ref().map(slice).transpose()?;
+        let reals = Reals { img: reals.img.map(slice)?, c };
         let step = Step { config, num_steps, round: round as u64, part };
         let num_pl = (n / 2).max(1);
         let fakes = |phase: Phase| step.transforms(phase, false, n);
@@ -178,7 +179,7 @@ mod tests {
         let config = train_config(Cfg::Tiny, 8, 0, &overrides);
         let img = Tensor::zeros((8, 3, 8, 8), DType::F32, &Device::Cpu).unwrap();
         let part = Part { first, every, augment: None, dtype: DType::F32, device: &Device::Cpu };
-        draw_rounds(&config, num_steps, &Reals { img, c: None }, None, &part).unwrap()
+        draw_rounds(&config, num_steps, &Reals::new(img, None), None, &part).unwrap()
     }
 
     fn z(draw: &Draw) -> Vec<f32> {

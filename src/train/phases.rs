@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::loss::{d_loss_fake, d_loss_real, g_loss, path_lengths, r1_penalty};
 use crate::augment::Transforms;
+use crate::data::Private;
 use crate::model::config::{DiscriminatorConfig, GeneratorConfig};
 use crate::model::{
     Discriminator, Generator, Noise, Precision, Store, Truncation, discriminator, generator,
@@ -51,13 +52,27 @@ pub struct Draw {
     pub augment: Option<Transforms>,
 }
 
-/// Real images with labels.
-#[derive(Clone, Debug)]
+/// Real images with labels, which cannot be printed:
+///
+/// ```compile_fail,E0277
+/// # use stylegan2_c2d::train::phases::Reals;
+/// fn log(reals: &Reals) {
+///     println!("{reals:?}");
+/// }
+/// ```
+#[derive(Clone)]
 pub struct Reals {
     /// `[N, C, H, W]` in [-1, 1].
-    pub img: Tensor,
+    pub img: Private<Tensor>,
     /// `[N, c_dim]`, where the networks have them.
     pub c: Option<Tensor>,
+}
+
+impl Reals {
+    /// Images that are real from here on.
+    pub fn new(img: Tensor, c: Option<Tensor>) -> Self {
+        Self { img: Private::new(img), c }
+    }
 }
 
 /// Result of Gmain.
@@ -239,7 +254,7 @@ impl Networks {
         let (ws, w_mean) = training_ws(&self.g_frozen, draw)?;
         let fake_img = self.g_frozen.synthesis.forward(&ws, draw.noise)?;
         let fake_img = augmented(fake_img, draw.augment.as_ref())?;
-        let real_img = augmented((&reals.img).into(), augment)?;
+        let real_img = augmented(reals.img.expose().into(), augment)?;
         let judge = |img: Traced, c: Option<&Tensor>, d_loss: fn(&Traced) -> Result<Traced>| {
             let logits = self.d.forward(&img, c)?;
             let loss = d_loss(&logits)?;
@@ -266,7 +281,7 @@ impl Networks {
         augment: Option<&Transforms>,
         (r1_gamma, gain): (f64, f64),
     ) -> Result<DReg> {
-        let img = Traced::variable(&Var::from_tensor(&reals.img)?);
+        let img = Traced::variable(&Var::from_tensor(reals.img.expose())?);
         let augmented = augmented(img.clone(), augment)?;
         let real_logits = self.d.forward(&augmented, reals.c.as_ref())?;
         let penalty = r1_penalty(&real_logits, &img)?; // [N]

@@ -50,7 +50,7 @@ fn five_steps(device: &Device, precision: Precision) -> Result<Vec<StepStats>> {
     let step = |step: usize| {
         let rng = Rng::new(0, Stream::Pictures, step as u64);
         let img = normals(&rng, 0, (BATCH, 3, RES, RES), (DType::F32, &Device::Cpu))?;
-        let reals = Reals { img: (img * 0.5)?.to_device(device)?, c: None };
+        let reals = Reals::new((img * 0.5)?.to_device(device)?, None);
         let rounds = trainer.draw(&reals, None)?;
         trainer.step(&rounds)
     };

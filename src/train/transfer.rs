@@ -71,7 +71,7 @@ mod tests {
         let rng = Rng::new(0, Stream::Pictures, trainer.num_steps());
         let img = Tensor::from_vec(rng.normals(4 * 3 * 64), (4, 3, 8, 8), &Device::Cpu).unwrap();
         let img = img.to_dtype(DType::F32).unwrap();
-        let rounds = trainer.draw(&Reals { img, c: None }, None).unwrap();
+        let rounds = trainer.draw(&Reals::new(img, None), None).unwrap();
         trainer.step(&rounds).unwrap();
     }
 

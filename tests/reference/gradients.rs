@@ -62,7 +62,7 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     let c = labels(&state, "in.c", dtype)?;
     let draw =
         Draw { z: get("in.z")?, c: c.clone(), mix: None, noise: Noise::Const, augment: None };
-    let reals = Reals { img: get("in.real")?, c: labels(&state, "in.real_c", dtype)? };
+    let reals = Reals::new(get("in.real")?, labels(&state, "in.real_c", dtype)?);
 
     let n = fresh(&state, dtype)?;
     let g_main = n.g_main(&draw)?;

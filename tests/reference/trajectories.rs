@@ -71,7 +71,7 @@ fn round(file: &Golden, dtype: DType, it: usize) -> Result<Round> {
     let half = Draw { z: first(&all.z)?, c: all.c.as_ref().map(first).transpose()?, ..all };
     let real_c = labels(file, "in.traj.real_c", dtype)?.map(|c| c.get(it)).transpose()?;
     Ok(Round {
-        reals: Reals { img: file.get("in.traj.real", dtype)?.get(it)?, c: real_c },
+        reals: Reals::new(file.get("in.traj.real", dtype)?.get(it)?, real_c),
         g_main: draw(0)?,
         g_reg: (half, pl_noise),
         d_main: draw(2)?,

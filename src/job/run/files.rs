@@ -12,11 +12,12 @@ use tracing::warn;
 use super::release::Candidate;
 use super::{Ended, Run};
 use crate::job::keeper::Keeper;
-use crate::job::outputs::OutputName;
+use crate::job::outputs::Output;
 use crate::job::quality::Figures;
-use crate::model::weights::{Header, to_bytes};
+use crate::model::weights::{GeneratorFile, Header};
 use crate::model::{Generator, generator};
 use crate::ops::cancel::{self, Cancel};
+use crate::sample::Png;
 
 /// After a stop signal the grid may take so long: the node kills after ten seconds, of which a big
 /// network needs some to abandon its step, to write its weights and to give its memory back.
@@ -54,10 +55,10 @@ impl Run {
             return Ok(()); // the run is about to end, and writes its last grid then
         };
         if refreshes {
-            self.refresh(OutputName::Samples, &png)?;
+            self.refresh(Output::Samples(&png))?;
         }
         if is_first || at_count {
-            self.refresh(OutputName::SamplesAt(cur_nimg), &png)?;
+            self.refresh(Output::SamplesAt(cur_nimg, &png))?;
         }
         Ok(())
     }
@@ -73,9 +74,9 @@ impl Run {
         self.add_entry(Some(&figures));
         let waiting = self.candidate.as_ref().map(|candidate| candidate.swd);
         if waiting.or(self.best_swd).is_none_or(|best| figures.swd < best) {
-            let bytes = self.generator_bytes(Value::Null)?;
-            let cur_nimg = self.cur_nimg();
-            self.candidate = Some(Candidate { swd: figures.swd, cur_nimg, bytes });
+            let (swd, cur_nimg) = (figures.swd, self.cur_nimg());
+            let file = self.generator_file(Value::Null)?;
+            self.candidate = Some(Candidate { swd, cur_nimg, file });
         }
         if self.is_free() {
             self.release_candidate(cancel)?;
@@ -101,8 +102,8 @@ impl Run {
     /// Writes a file while the run goes on, and says whether it did. Only the first ones must
     /// succeed: later, what was there before is whole, the disk may have room again at the next refresh, and the last write of
     /// the run must succeed too.
-    pub(super) fn refresh(&mut self, name: OutputName, bytes: &[u8]) -> Result<bool> {
-        match self.setup.outputs.write(name, bytes) {
+    pub(super) fn refresh(&mut self, output: Output) -> Result<bool> {
+        match self.setup.outputs.write(output) {
             Err(error) if !self.is_first_step() => {
                 warn!("{error:#}; training goes on");
                 Ok(false)
@@ -112,7 +113,7 @@ impl Run {
     }
 
     /// The file of the weights of the moment, of which `audit` was found.
-    pub(super) fn generator_bytes(&mut self, audit: Value) -> Result<Vec<u8>> {
+    pub(super) fn generator_file(&mut self, audit: Value) -> Result<GeneratorFile> {
         let config = self.ranks.lead().config();
         let header = Header::new(
             config.g.clone(),
@@ -122,11 +123,11 @@ impl Run {
         );
         let class_names = self.batches.dataset().class_names().cloned();
         let header = Header { audit, class_names, ..header };
-        Ok(to_bytes(&header, self.ranks.lead_mut().g_ema()?)?)
+        Ok(GeneratorFile::new(&header, self.ranks.lead_mut().g_ema()?)?)
     }
 
     /// The grid of the moment; `None` where `cancel` was due before it was done.
-    pub(super) fn grid_png(&mut self, cancel: &Cancel) -> Result<Option<Vec<u8>>> {
+    pub(super) fn grid_png(&mut self, cancel: &Cancel) -> Result<Option<Png>> {
         let (start, g, is_first) = (Instant::now(), self.generator()?, self.is_free());
         let hides = |images: &Tensor| {
             if is_first { Ok(vec![false; images.dim(0)?]) } else { self.gate.hides(images) }
@@ -138,7 +139,7 @@ impl Run {
     }
 
     /// The grid at the end of the run, if the time allows; a stop signal shortens that time.
-    pub(super) fn last_grid(&mut self, ended: Ended) -> Result<Option<Vec<u8>>> {
+    pub(super) fn last_grid(&mut self, ended: Ended) -> Result<Option<Png>> {
         if ended != Ended::Stopped {
             let limit = self.setup.max_duration.filter(|_| ended == Ended::TimeLimit);
             let deadline = limit.map(|limit| self.setup.started + limit);

@@ -11,8 +11,8 @@ use super::{Ended, Run, Setup};
 use crate::audit::{Calibration, Finding};
 use crate::data::{DataError, Dataset};
 use crate::job::gate::{Gate, Training};
-use crate::job::outputs::OutputName;
-use crate::model::weights::{Header, store_from_bytes, to_bytes};
+use crate::job::outputs::Output;
+use crate::model::weights::{GeneratorFile, Header, store_from_bytes};
 use crate::model::{Generator, generator};
 use crate::ops::cancel::{self, Cancel};
 
@@ -27,7 +27,7 @@ pub(super) struct Candidate {
     pub(super) swd: f64,
     pub(super) cur_nimg: u64,
     /// The file.
-    pub(super) bytes: Vec<u8>,
+    pub(super) file: GeneratorFile,
 }
 
 impl Run {
@@ -38,8 +38,8 @@ impl Run {
             return Ok(());
         }
         self.release_candidate(cancel)?;
-        if let Some(bytes) = self.latest(cancel)? {
-            self.refresh(OutputName::Generator, &bytes)?;
+        if let Some(file) = self.latest(cancel)? {
+            self.refresh(Output::Generator(&file))?;
         }
         Ok(())
     }
@@ -62,26 +62,26 @@ impl Run {
             self.release_candidate(&cancel)?;
         }
         let has_time = cancel.deadline.is_none_or(|at| Instant::now() + self.look_time() < at);
-        let bytes = if self.is_free() && ended == Ended::Done {
+        let file = if self.is_free() && ended == Ended::Done {
             let g = self.generator()?;
             let finding = self.audited(&g, self.cur_nimg(), &cancel)?;
-            Some(self.generator_bytes(json!(finding))?)
+            Some(self.generator_file(json!(finding))?)
         } else if self.is_free() || has_time && !matches!(ended, Ended::Withheld { .. }) {
             self.latest(&cancel)?
         } else {
             None
         };
-        let Some(bytes) = bytes else {
+        let Some(file) = file else {
             info!("generator.safetensors is that of the last refresh, if any");
             return Ok(());
         };
-        self.setup.outputs.write(OutputName::Generator, &bytes)
+        self.setup.outputs.write(Output::Generator(&file))
     }
 
     /// The weights of the moment as a file, where they may leave.
-    fn latest(&mut self, cancel: &Cancel) -> Result<Option<Vec<u8>>> {
+    fn latest(&mut self, cancel: &Cancel) -> Result<Option<GeneratorFile>> {
         if self.is_free() {
-            return self.generator_bytes(Value::Null).map(Some);
+            return self.generator_file(Value::Null).map(Some);
         }
         let g = self.generator()?;
         let Some(finding) = self.audited(&g, self.cur_nimg(), cancel)? else { return Ok(None) };
@@ -92,19 +92,19 @@ impl Run {
             return Ok(None);
         }
         self.has_released = true;
-        self.generator_bytes(json!(finding)).map(Some)
+        self.generator_file(json!(finding)).map(Some)
     }
 
     /// Writes the best generator if a better one waits and may leave.
     pub(super) fn release_candidate(&mut self, cancel: &Cancel) -> Result<()> {
-        let Some(Candidate { swd, cur_nimg, mut bytes }) = self.candidate.take() else {
+        let Some(Candidate { swd, cur_nimg, mut file }) = self.candidate.take() else {
             return Ok(());
         };
         if !self.is_free() {
-            let (header, store) = store_from_bytes(&bytes, self.ranks.lead().device())?;
+            let (header, store) = store_from_bytes(file.bytes(), self.ranks.lead().device())?;
             let g = generator(&header.model, &store.frozen())?;
             let Some(finding) = self.audited(&g, cur_nimg, cancel)? else {
-                self.candidate = Some(Candidate { swd, cur_nimg, bytes });
+                self.candidate = Some(Candidate { swd, cur_nimg, file });
                 return Ok(());
             };
             if !self.gate.lets_out(&finding) {
@@ -112,9 +112,9 @@ impl Run {
                 return Ok(());
             }
             self.has_released = true;
-            bytes = to_bytes(&Header { audit: json!(finding), ..header }, &store)?;
+            file = GeneratorFile::new(&Header { audit: json!(finding), ..header }, &store)?;
         }
-        if self.refresh(OutputName::BestGenerator, &bytes)? {
+        if self.refresh(Output::BestGenerator(&file))? {
             self.best_swd = Some(swd);
         }
         Ok(())
