@@ -182,9 +182,8 @@ fn at_home_a_state_may_be_plain() {
 }
 
 /// The tensors of a generator, without the mean of `w`, which moves while G stands.
-fn weights(tree: &Tree) -> Vec<(String, Vec<u8>)> {
-    let bytes = generator(tree);
-    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+fn weights(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
     let mut tensors: Vec<_> = tensors
         .iter()
         .filter(|(name, _)| !name.ends_with("w_avg"))
@@ -208,27 +207,50 @@ fn a_generator_is_a_start_for_another_training() {
     first.set_params(r#"{"resolution": 8, "kimg": 0.1, "seed": 1}"#);
     done(first.job());
 
-    // G stands in the first 2 kimg, so what comes out is what came in
-    let same = with_generator_of(&first, r#"{"resolution": 8, "kimg": 0.1, "seed": 2}"#);
-    let log = done(same.job());
+    // At home; G stands in the first 2 kimg, so what comes out is what came in.
+    let given = first.path("outputs/generator.safetensors").display().to_string();
+    let (is_done, log) = train(&first, "same", &["--kimg", "0.1", "--resume", &given]);
+    assert!(is_done, "{log}");
     assert!(
         log.contains("starts from a generator of 8x8 that was trained for 0.112 kimg"),
         "{log}"
     );
     assert!(log.contains("mapping       5      0      0"), "{log}");
     assert!(log.contains("the generator stands for 2 kimg"), "{log}");
-    assert!(weights(&same) == weights(&first));
+    let read = |below: &str| fs::read(first.path(below).join("generator.safetensors")).unwrap();
+    assert!(weights(&read("same")) == weights(&read("outputs")));
 
-    let params = r#"{"resolution": 16, "cond": "assets", "kimg": 0.1, "d_warmup": 0}"#;
-    let larger = with_generator_of(&first, params);
-    let log = done(larger.job());
+    // A job takes its time before weights leave.
+    let params = r#"{"resolution": 8, "cond": "assets", "kimg": 4, "d_warmup": 0}"#;
+    let with_classes = with_generator_of(&first, params);
+    let log = done(with_classes.job());
     let classes = "classes: 2, the smallest of 10 to 49 pictures, the largest of 200 to 499";
     assert!(log.contains(classes), "{log}");
     assert!(log.contains("mapping       4      1      2"), "{log}");
     assert!(!log.contains("stands for"), "{log}");
-    let header = loaded(&larger);
-    assert_eq!((header.model.img_resolution, header.model.c_dim), (16, 2));
+    assert!(log.contains("weights leave from kimg 4 on"), "{log}");
+    let header = loaded(&with_classes);
+    assert_eq!((header.model.img_resolution, header.model.c_dim), (8, 2));
     assert_eq!(header.training["config"]["ema_rampup"], serde_json::Value::Null);
+    let started_from = serde_json::json!({"img_resolution": 8, "cur_nimg": 112});
+    assert_eq!(header.training["started_from"], started_from);
+    let best = fs::read(with_classes.path("outputs/generator-best.safetensors")).unwrap();
+    let (best, _) =
+        stylegan2_c2d::model::weights::from_bytes(&best, &candle_core::Device::Cpu).unwrap();
+    assert_eq!(best.cur_nimg, 4000, "none of the earlier ones");
+
+    let params = r#"{"resolution": 8, "kimg": 3.9}"#;
+    assert!(
+        refused(&with_generator_of(&first, params)).contains("kimg: expected at least 4 in a job")
+    );
+    let params = r#"{"resolution": 8, "kimg": 1000, "max_minutes": 0.1}"#;
+    let early = with_generator_of(&first, params);
+    let log = done(early.job());
+    if log.contains("WARN no weights: the end came too early") {
+        assert!(early.outputs().iter().all(|name| name.starts_with("samples")), "{log}");
+    } else {
+        assert!(loaded(&early).cur_nimg >= 4000, "{log}");
+    }
 
     let broken = with_generator_of(&first, r#"{"resolution": 8, "kimg": 0.1}"#);
     let bytes = generator(&first);

@@ -16,7 +16,7 @@ use super::keeper::Keeper;
 use super::memory::{Room, fit_batch_gpu, training_bytes};
 use super::outputs::Outputs;
 use super::params::Params;
-use super::problem::ParamsError;
+use super::problem::{ParamsError, Problem};
 use super::resolve::{Facts, Origin};
 use super::resume::Source;
 use super::run::{Run, Setup};
@@ -120,6 +120,11 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
     let devices = [vec![opened.device.clone()], device::others(&opened)].concat();
     let facts = Facts { num_gpus: devices.len(), origin, ..Facts::of(&dataset, kind) };
     let mut config = begin.config(params.resolve(&facts)?, &params)?;
+    let least = audience.min_nimg_from_given() as f64 / 1000.0;
+    if origin == Origin::Weights && config.total_kimg < least {
+        let problem = Problem::ShortFromGiven { least, kimg: config.total_kimg };
+        return Err(ParamsError::Refused(vec![problem]).into());
+    }
     let room = match kind {
         DeviceKind::Cpu => Room::in_ram(limits::memory_limit(), dataset.num_bytes()),
         DeviceKind::Cuda => Room::on_gpu(device::free_device_bytes(kind)),

@@ -20,7 +20,7 @@ const MAX_NAMES: usize = 240;
 const MAX_LISTED: usize = 20;
 
 /// Why parameters were refused. The command line turns this into exit code 2.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each message names its fields")]
 pub enum ParamsError {
@@ -49,7 +49,7 @@ pub enum ParamsError {
 }
 
 /// One thing that is wrong with parameters.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message names its fields")]
 pub enum Problem {
     #[error("{name}: expected {allowed}, came {came}")]
@@ -87,6 +87,11 @@ pub enum Problem {
          picture of 21; bgc would do, or resolution 32"
     )]
     SmallForFilter { resolution: usize },
+    #[error(
+        "kimg: expected at least {least} in a job that starts from given weights, came {kimg}; before, \
+         weights would tell of few pictures, so none leave"
+    )]
+    ShortFromGiven { least: f64, kimg: f64 },
     #[error("p: expected a value with aug fixed, came none; 0.2 is a usual one")]
     NoStrength,
     #[error("{name}: expected with aug {with} only, came with aug {aug}; leave one of them out")]

@@ -11,6 +11,9 @@ use crate::data::Asset;
 use crate::model::Store;
 use crate::model::weights::{ENTRY, Header, MAX_BYTES, store_from_bytes};
 
+/// Weights start as normals, and gains keep them near that.
+const LARGEST_WEIGHT: f32 = 1e4;
+
 /// What a run starts from, where that is not fresh.
 pub enum Source {
     /// The whole state of a run.
@@ -49,6 +52,19 @@ pub fn at(path: &Path) -> Result<Source, StateError> {
     source(path)?.ok_or(StateError::NotOurs)
 }
 
+/// # Errors
+/// Fails if there is a weight that no training makes: such are there to carry something.
+fn must_be_trained(store: &Store) -> Result<(), StateError> {
+    for (_, var) in store.tensors() {
+        let largest = var.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+        if largest > LARGEST_WEIGHT {
+            let what = format!("a weight over {LARGEST_WEIGHT}, which no training makes");
+            return Err(StateError::Weights(what));
+        }
+    }
+    Ok(())
+}
+
 /// A file of ours; `None`: something else, or nothing that can be read, which the reader of
 /// pictures counts.
 fn source(path: &Path) -> Result<Option<Source>, StateError> {
@@ -65,5 +81,6 @@ fn source(path: &Path) -> Result<Option<Source>, StateError> {
     file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     let (header, store) = store_from_bytes(&bytes, &Device::Cpu)
         .map_err(|error| StateError::Weights(error.to_string()))?;
+    must_be_trained(&store)?;
     Ok(Some(Source::Weights(Box::new(header), store)))
 }

@@ -25,7 +25,7 @@ use super::keeper::Keeper;
 use super::outputs::{Budget, Output, Outputs};
 use super::progress::{Progress, Reporter, TrainerState};
 use super::quality::{Figures, Quality};
-use super::statistics::{Audience, History, Window};
+use super::statistics::{Ancestor, Audience, History, Window};
 use crate::data::{Batches, Dataset, Mirror};
 use crate::ops::cancel::{self, Cancel};
 use crate::ops::collective::Member;
@@ -92,6 +92,8 @@ pub struct Run {
     figures: Option<Figures>,
     /// The smallest distance so far, of the weights in the best generator's file.
     best_swd: Option<f64>,
+    /// The given weights that it started from.
+    ancestor: Option<Ancestor>,
     /// A better generator that waits for the gate.
     candidate: Option<Candidate>,
     gate: Gate,
@@ -155,6 +157,7 @@ impl Run {
             quality,
             figures: None,
             best_swd: None,
+            ancestor: None,
             candidate: None,
             gate,
             has_released: false,

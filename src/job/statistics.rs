@@ -25,6 +25,15 @@ impl Audience {
             Self::Public => 4000,
         }
     }
+
+    /// Images shown before weights leave that started from given ones: until then their difference
+    /// to the given ones tells of a few pictures.
+    pub(super) fn min_nimg_from_given(self) -> u64 {
+        match self {
+            Self::Home => 0,
+            Self::Public => 4000,
+        }
+    }
 }
 
 /// Sums over the steps since the last time somebody looked.
@@ -142,6 +151,16 @@ impl History {
     }
 }
 
+/// The given weights that a run has started from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ancestor {
+    /// Their resolution.
+    pub img_resolution: usize,
+    /// Real images that had been shown for them.
+    pub cur_nimg: u64,
+}
+
 /// What a run has found out about itself, as far as it goes into files.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -152,6 +171,9 @@ pub struct Findings {
     pub since_entry: Window,
     /// The smallest distance of samples and data so far.
     pub best_swd: Option<f64>,
+    /// What it started from, where that was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ancestor: Option<Ancestor>,
 }
 
 /// The number with three digits of its value.

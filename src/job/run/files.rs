@@ -73,7 +73,7 @@ impl Run {
         self.figures = Some(figures);
         self.add_entry(Some(&figures));
         let waiting = self.candidate.as_ref().map(|candidate| candidate.swd);
-        if waiting.or(self.best_swd).is_none_or(|best| figures.swd < best) {
+        if !self.waits() && waiting.or(self.best_swd).is_none_or(|best| figures.swd < best) {
             let (swd, cur_nimg) = (figures.swd, self.cur_nimg());
             let file = self.generator_file(Value::Null)?;
             self.candidate = Some(Candidate { swd, cur_nimg, file });
@@ -115,10 +115,14 @@ impl Run {
     /// The file of the weights of the moment, of which `audit` was found.
     pub(super) fn generator_file(&mut self, audit: Value) -> Result<GeneratorFile> {
         let config = self.ranks.lead().config();
+        let mut training = json!({ "options": self.setup.options, "config": config });
+        if let Some(ancestor) = self.ancestor {
+            training["started_from"] = json!(ancestor);
+        }
         let header = Header::new(
             config.g.clone(),
             self.ranks.lead().cur_nimg(),
-            json!({ "options": self.setup.options, "config": config }),
+            training,
             self.history.to_json(),
         );
         let class_names = self.batches.dataset().class_names().cloned();

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::{Ended, Run};
 use crate::job::progress::Reporter;
 use crate::job::state::{StateError, StateReader};
-use crate::job::statistics::Findings;
+use crate::job::statistics::{Ancestor, Findings};
 use crate::model::Store;
 use crate::model::transfer::table;
 use crate::model::weights::Header;
@@ -25,6 +25,9 @@ impl Run {
     /// Fails if a device does.
     pub fn start_from(&mut self, header: &Header, weights: &Store) -> Result<()> {
         let rows = self.ranks.start_from((&header.model, weights))?;
+        let ancestor =
+            Ancestor { img_resolution: header.model.img_resolution, cur_nimg: header.cur_nimg };
+        self.ancestor = Some(ancestor);
         let (res, kimg) = (header.model.img_resolution, header.cur_nimg as f64 / 1000.0);
         info!("starts from a generator of {res}x{res} that was trained for {kimg:.3} kimg");
         for line in table(&rows) {
@@ -38,6 +41,10 @@ impl Run {
                 2.0 * warmup_kimg
             );
         }
+        if self.waits() {
+            let kimg = self.setup.audience.min_nimg_from_given() as f64 / 1000.0;
+            info!("weights leave from kimg {kimg} on: before, they would tell of few pictures");
+        }
         Ok(())
     }
 
@@ -47,8 +54,9 @@ impl Run {
     /// Fails if the state is damaged; the run cannot be used then.
     pub fn resume(&mut self, state: StateReader) -> Result<(), StateError> {
         let record = state.restore(&mut self.ranks)?;
-        let Findings { history, since_entry, best_swd } = record.findings;
-        (self.history, self.since_entry, self.best_swd) = (history, since_entry, best_swd);
+        let Findings { history, since_entry, best_swd, ancestor } = record.findings;
+        (self.history, self.since_entry) = (history, since_entry);
+        (self.best_swd, self.ancestor) = (best_swd, ancestor);
         self.reporter = Reporter::new(Instant::now(), self.cur_nimg(), self.setup.audience);
         self.num_steps_before = self.ranks.lead().num_steps();
         self.num_rollbacks = self.ranks.lead().num_rollbacks();
@@ -62,6 +70,7 @@ impl Run {
             history: self.history.clone(),
             since_entry: self.since_entry,
             best_swd: self.best_swd,
+            ancestor: self.ancestor,
         }
     }
 

@@ -34,7 +34,7 @@ impl Run {
     /// Writes the weights of the moment, and the candidate, as far as they may leave; what was there
     /// before stays where they may not, or where `cancel` comes first.
     pub(super) fn release(&mut self, cancel: &Cancel) -> Result<()> {
-        if !self.setup.outputs.takes_weights() {
+        if !self.setup.outputs.takes_weights() || self.waits() {
             return Ok(());
         }
         self.release_candidate(cancel)?;
@@ -47,6 +47,10 @@ impl Run {
     /// The same at the end of the run, where the time allows.
     pub(super) fn last_release(&mut self, (ended, noticed): (Ended, Instant)) -> Result<()> {
         if !self.setup.outputs.takes_weights() {
+            return Ok(());
+        }
+        if self.waits() {
+            warn!("no weights: the end came too early after the start from given ones");
             return Ok(());
         }
         let flag = Some(Arc::clone(&self.setup.stop));
@@ -120,8 +124,13 @@ impl Run {
         Ok(())
     }
 
+    /// Whether it is too early for weights that started from given ones.
+    pub(super) fn waits(&self) -> bool {
+        self.ancestor.is_some() && self.cur_nimg() < self.setup.audience.min_nimg_from_given()
+    }
+
     /// Whether weights leave without a look: where nothing is held back, and after the first step of
-    /// all, when they are noise or what the buyer brought.
+    /// all, when they are noise (or given ones, which do not leave then).
     pub(super) fn is_free(&self) -> bool {
         !self.gate.is_binding() || self.ranks.lead().num_steps() == 1
     }
