@@ -9,7 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::{AnimationDecoder, Frame};
+use candle_core::Device;
 use serde_json::{Value, json};
+use stylegan2_c2d::latent::recipe::{Latent, Move, NoiseMode, Source, Style};
+use stylegan2_c2d::latent::{Model, Recipe};
 
 #[path = "common/job.rs"]
 mod job;
@@ -157,6 +160,28 @@ fn a_direction_starts_at_the_picture_and_is_applied_alone() {
         let (code, log) = home.run("directions", &[&more[..], &["--out", "c"]].concat());
         assert!(code == Some(2) && log.contains(expected), "{more:?}: {log}");
     }
+}
+
+/// Several changes at once are the plain recipe where there is but one.
+#[test]
+fn a_shaped_picture_of_one_change_is_that_change() {
+    let home = Home::new(16, 0);
+    let model = Model::from_bytes(&fs::read(home.path("g")).unwrap(), &Device::Cpu).unwrap();
+    let pixels = |latent: Latent| {
+        let recipe = Recipe { latent, trunc: 0.7, class: None, noise_mode: NoiseMode::Const };
+        model.picture(&recipe).unwrap().pixels().to_vec()
+    };
+    let style = |share| Some(Style { of: Source::Seed(2), layers: vec![1, 4], share });
+    let step = |by| Move { direction: 3, layers: vec![0, 1], by };
+    let shaped = |style, moves| pixels(Latent::Shaped { base: Source::Seed(1), style, moves });
+    let plain = pixels(Latent::Of(Source::Seed(1)));
+    let mixed = pixels(Latent::Mix { base: 1, style: 2, layers: vec![1, 4] });
+    let (from, layers) = (Source::Seed(1), vec![0, 1]);
+    let moved = pixels(Latent::Moved { from, direction: 3, layers, by: 2.0 });
+    assert!(shaped(None, vec![]) == plain && shaped(style(0.0), vec![step(0.0)]) == plain);
+    assert!(shaped(style(1.0), vec![]) == mixed && shaped(None, vec![step(2.0)]) == moved);
+    let all = [plain, mixed, moved, shaped(style(0.5), vec![]), shaped(style(1.0), vec![step(2.0)])];
+    assert!((1..all.len()).all(|i| !all[..i].contains(&all[i])));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::weights::read;
 use crate::home::provenance::Provenance;
 use crate::home::verify::{Verdict, verify};
 use crate::job::outputs::write_file;
-use crate::latent::recipe::{Latent, NoiseMode, Source};
+use crate::latent::recipe::{Latent, NoiseMode, Source, Style};
 use crate::latent::{Model, Recipe};
 use crate::ops::device::{DeviceChoice, open};
 
@@ -127,8 +127,11 @@ fn seed_of(recipe: &Recipe) -> Option<u32> {
         Latent::Of(Source::Seed(seed))
         | Latent::Mix { base: seed, .. }
         | Latent::Between { from: seed, .. }
-        | Latent::Moved { from: Source::Seed(seed), .. } => Some(*seed),
-        Latent::Of(Source::File(_)) | Latent::Moved { from: Source::File(_), .. } => None,
+        | Latent::Moved { from: Source::Seed(seed), .. }
+        | Latent::Shaped { base: Source::Seed(seed), .. } => Some(*seed),
+        Latent::Of(Source::File(_))
+        | Latent::Moved { from: Source::File(_), .. }
+        | Latent::Shaped { base: Source::File(_), .. } => None,
     }
 }
 
@@ -151,6 +154,19 @@ fn latent_attributes(latent: &Latent) -> Vec<Value> {
         ],
         Latent::Moved { from, direction, by, .. } => {
             vec![source(from), attribute("Direction", *direction), attribute("Distance", *by)]
+        }
+        Latent::Shaped { base, style, moves } => {
+            let mut attributes = vec![source(base)];
+            if let Some(Style { of: Source::Seed(seed), layers, share }) = style {
+                attributes.push(attribute("Second seed", *seed));
+                attributes.push(attribute("Layers", format!("{layers:?}")));
+                attributes.push(attribute("Share", *share));
+            }
+            for step in moves {
+                attributes.push(attribute("Direction", step.direction));
+                attributes.push(attribute("Distance", step.by));
+            }
+            attributes
         }
     }
 }

@@ -1,13 +1,13 @@
 //! A generator at work: the pictures of recipes.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::file::Latents;
 use super::path::{Curve, Space, between};
-use super::recipe::{Latent, Recipe, Source};
+use super::recipe::{Latent, Move, Recipe, Source, Style};
 use super::sefa::{self, Directions};
 use crate::model::weights::{Header, read};
 use crate::model::{Generator, Store, Truncation};
@@ -35,7 +35,7 @@ pub struct Model {
     pub device: Device,
     files: HashMap<String, Latents>,
     /// Found once, for the layers that were asked for last.
-    directions: Mutex<Option<(Vec<usize>, Directions)>>,
+    directions: Mutex<Option<(Vec<usize>, Arc<Directions>)>>,
     /// Measured once for each class.
     spreads: Mutex<HashMap<Option<usize>, Spread>>,
 }
@@ -109,27 +109,52 @@ impl Model {
                 truncated(self.broadcast(&w)?)
             }
             Latent::Mix { base, style, layers } => {
-                let [base, style] =
-                    [base, style].map(|seed| self.of_source(&Source::Seed(*seed), class));
-                let (base, style) = (base?, style?);
-                self.check_layers(layers)?;
-                let row =
-                    |i: usize| (if layers.contains(&i) { &style } else { &base }).narrow(1, i, 1);
-                let rows = (0..self.g.config.num_ws()).map(row).collect::<Result<Vec<_>>>()?;
-                truncated(Tensor::cat(&rows, 1)?)
+                let style = Style { of: Source::Seed(*style), layers: layers.clone(), share: 1.0 };
+                truncated(self.styled(&Source::Seed(*base), &style, class)?)
             }
             Latent::Moved { from, direction, layers, by } => {
-                let ws = truncated(self.of_source(from, class)?)?;
-                let step = self.spread(class)?.std * by;
-                let direction = (self.direction(layers, *direction)? * step)?;
-                let row = |i: usize| {
-                    let row = ws.narrow(1, i, 1)?;
-                    if layers.contains(&i) { row.broadcast_add(&direction) } else { Ok(row) }
+                let step = Move { direction: *direction, layers: layers.clone(), by: *by };
+                self.moved(&truncated(self.of_source(from, class)?)?, &step, class)
+            }
+            Latent::Shaped { base, style, moves } => {
+                let ws = match style {
+                    Some(style) => self.styled(base, style, class)?,
+                    None => self.of_source(base, class)?,
                 };
-                let rows = (0..self.g.config.num_ws()).map(row).collect::<Result<Vec<_>>>()?;
-                Tensor::cat(&rows, 1)
+                moves.iter().try_fold(truncated(ws)?, |ws, step| self.moved(&ws, step, class))
             }
         }
+    }
+
+    /// `ws` of a source with layers of another; not truncated.
+    fn styled(&self, base: &Source, style: &Style, class: Option<usize>) -> Result<Tensor> {
+        self.check_layers(&style.layers)?;
+        let (base, other) = (self.of_source(base, class)?, self.of_source(&style.of, class)?);
+        self.each_layer(&base, &style.layers, |i, row| {
+            between(row, &other.narrow(1, i, 1)?, style.share, Curve::Linear)
+        })
+    }
+
+    /// `ws` moved along a direction.
+    fn moved(&self, ws: &Tensor, step: &Move, class: Option<usize>) -> Result<Tensor> {
+        let length = self.spread(class)?.std * step.by;
+        let direction = (self.direction(&step.layers, step.direction)? * length)?;
+        self.each_layer(ws, &step.layers, |_, row| row.broadcast_add(&direction))
+    }
+
+    /// `ws` with some layers `[1, 1, w_dim]` changed.
+    fn each_layer(
+        &self,
+        ws: &Tensor,
+        layers: &[usize],
+        change: impl Fn(usize, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let row = |i: usize| {
+            let row = ws.narrow(1, i, 1)?;
+            if layers.contains(&i) { change(i, &row) } else { Ok(row) }
+        };
+        let rows = (0..self.g.config.num_ws()).map(row).collect::<Result<Vec<_>>>()?;
+        Tensor::cat(&rows, 1)
     }
 
     /// Mean and spread of `w` for a class.
@@ -193,14 +218,14 @@ impl Model {
     ///
     /// # Errors
     /// Fails if there are none.
-    pub fn directions(&self, layers: &[usize]) -> Result<Directions> {
+    pub fn directions(&self, layers: &[usize]) -> Result<Arc<Directions>> {
         let mut found = self.directions.lock().unwrap_or_else(PoisonError::into_inner);
         match &*found {
-            Some((of, directions)) if of == layers => Ok(directions.clone()),
+            Some((of, directions)) if of == layers => Ok(Arc::clone(directions)),
             _ => {
                 self.check_layers(layers)?;
-                let directions = sefa::directions(&self.store, &self.g.config, layers)?;
-                *found = Some((layers.to_vec(), directions.clone()));
+                let directions = Arc::new(sefa::directions(&self.store, &self.g.config, layers)?);
+                *found = Some((layers.to_vec(), Arc::clone(&directions)));
                 Ok(directions)
             }
         }
@@ -208,20 +233,20 @@ impl Model {
 
     /// One of them, `[1, w_dim]`.
     fn direction(&self, layers: &[usize], idx: usize) -> Result<Tensor> {
-        let Directions { vectors, .. } = self.directions(layers)?;
-        let count = vectors.len();
-        let Some(vector) = vectors.into_iter().nth(idx) else {
+        let directions = self.directions(layers)?;
+        let count = directions.vectors.len();
+        let Some(vector) = directions.vectors.get(idx) else {
             bail!("direction {idx}: expected one below {count}, the length of w");
         };
-        let vector: Vec<f32> = vector.into_iter().map(|value| value as f32).collect();
+        let vector: Vec<f32> = vector.iter().map(|value| *value as f32).collect();
         Tensor::from_vec(vector, (1, count), &self.device)
     }
 
     fn file_of(&self, latent: &Latent) -> Result<Option<&Latents>> {
         match latent {
-            Latent::Of(Source::File(hash)) | Latent::Moved { from: Source::File(hash), .. } => {
-                self.file(hash).map(Some)
-            }
+            Latent::Of(Source::File(hash))
+            | Latent::Moved { from: Source::File(hash), .. }
+            | Latent::Shaped { base: Source::File(hash), .. } => self.file(hash).map(Some),
             _ => Ok(None),
         }
     }

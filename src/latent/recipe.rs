@@ -68,6 +68,41 @@ pub enum Latent {
         /// How far, in standard deviations of `w`.
         by: f64,
     },
+    /// Several changes of one picture: first its style, then the moves, one after the other.
+    Shaped {
+        /// What is changed.
+        base: Source,
+        /// What it takes from another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        style: Option<Style>,
+        /// Where it goes.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        moves: Vec<Move>,
+    },
+}
+
+/// What a picture takes from another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Style {
+    /// The other.
+    pub of: Source,
+    /// Indices into `ws`.
+    pub layers: Vec<usize>,
+    /// How much of these layers, from 0 to 1; beyond, it is exaggerated.
+    pub share: f64,
+}
+
+/// A way along a direction that the weights themselves have, as in [`Latent::Moved`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// Which direction, the strongest first.
+    pub direction: usize,
+    /// Layers that the direction is of and that move: indices into `ws`.
+    pub layers: Vec<usize>,
+    /// How far, in standard deviations of `w`.
+    pub by: f64,
 }
 
 /// Noise inputs of a picture.
@@ -124,6 +159,9 @@ mod tests {
         };
         let json = serde_json::to_string(&recipe).unwrap();
         assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe);
+        let shaped = r#"{"latent":{"shaped":{"base":{"seed":1},"style":{"of":{"seed":2},"layers":[4],"share":0.5},"moves":[{"direction":0,"layers":[1],"by":-2.0}]}},"trunc":0.7,"noise_mode":"none"}"#;
+        let recipe: Recipe = serde_json::from_str(shaped).unwrap();
+        assert_eq!(serde_json::to_string(&recipe).unwrap(), shaped);
         let plain = r#"{"latent":{"of":{"seed":85}},"trunc":1.0,"noise_mode":"const"}"#;
         let recipe: Recipe = serde_json::from_str(plain).unwrap();
         assert_eq!(serde_json::to_string(&recipe).unwrap(), plain);
