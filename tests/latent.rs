@@ -6,10 +6,10 @@ use std::fs;
 use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt;
 
+use candle_core::Device;
 use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::{AnimationDecoder, Frame};
-use candle_core::Device;
 use serde_json::{Value, json};
 use stylegan2_c2d::latent::recipe::{Latent, Move, NoiseMode, Source, Style};
 use stylegan2_c2d::latent::{Model, Recipe};
@@ -180,7 +180,8 @@ fn a_shaped_picture_of_one_change_is_that_change() {
     let moved = pixels(Latent::Moved { from, direction: 3, layers, by: 2.0 });
     assert!(shaped(None, vec![]) == plain && shaped(style(0.0), vec![step(0.0)]) == plain);
     assert!(shaped(style(1.0), vec![]) == mixed && shaped(None, vec![step(2.0)]) == moved);
-    let all = [plain, mixed, moved, shaped(style(0.5), vec![]), shaped(style(1.0), vec![step(2.0)])];
+    let all =
+        [plain, mixed, moved, shaped(style(0.5), vec![]), shaped(style(1.0), vec![step(2.0)])];
     assert!((1..all.len()).all(|i| !all[..i].contains(&all[i])));
 }
 

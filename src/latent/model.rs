@@ -1,6 +1,6 @@
 //! A generator at work: the pictures of recipes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -18,6 +18,8 @@ use crate::sample::{Picture, label_of_class, latent_of_seed};
 /// Latents that the spread of `w` is measured on, and their seed, as in the StyleGAN2-ADA projector.
 const SPREAD_SAMPLES: usize = 10_000;
 const SPREAD_SEED: u32 = 123;
+/// Sets of layers whose directions are remembered.
+const MAX_DIRECTIONS: usize = 16;
 /// So many pass the mapping network together.
 const AT_ONCE: usize = 1000;
 
@@ -34,8 +36,8 @@ pub struct Model {
     /// Where it computes.
     pub device: Device,
     files: HashMap<String, Latents>,
-    /// Found once, for the layers that were asked for last.
-    directions: Mutex<Option<(Vec<usize>, Arc<Directions>)>>,
+    /// Found once, for the layers that were asked for last; the latest at the end.
+    directions: Mutex<VecDeque<(Vec<usize>, Arc<Directions>)>>,
     /// Measured once for each class.
     spreads: Mutex<HashMap<Option<usize>, Spread>>,
 }
@@ -220,15 +222,16 @@ impl Model {
     /// Fails if there are none.
     pub fn directions(&self, layers: &[usize]) -> Result<Arc<Directions>> {
         let mut found = self.directions.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*found {
-            Some((of, directions)) if of == layers => Ok(Arc::clone(directions)),
-            _ => {
-                self.check_layers(layers)?;
-                let directions = Arc::new(sefa::directions(&self.store, &self.g.config, layers)?);
-                *found = Some((layers.to_vec(), Arc::clone(&directions)));
-                Ok(directions)
-            }
+        if let Some((_, directions)) = found.iter().find(|(of, _)| of == layers) {
+            return Ok(Arc::clone(directions));
         }
+        self.check_layers(layers)?;
+        let directions = Arc::new(sefa::directions(&self.store, &self.g.config, layers)?);
+        if found.len() >= MAX_DIRECTIONS {
+            found.pop_front();
+        }
+        found.push_back((layers.to_vec(), Arc::clone(&directions)));
+        Ok(directions)
     }
 
     /// One of them, `[1, w_dim]`.
