@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! ops -> data -> model -> augment -> train -> sample -> metrics -> audit -> convert -> latent -> job -> home
-//!     -> cli -> main
+//!     -> explore -> cli -> main
 //! ```
 //!
 //! - [`ops`]: tensors; convolution, resampling, gradients of any order, random numbers.
@@ -20,6 +20,7 @@
 //! - [`latent`]: what is done with a generator's latents: paths, mixtures, directions, projections.
 //! - [`job`]: parameters, inputs, outputs, log, and the run that ties them together.
 //! - [`home`]: files of the commands at home, which say where pictures come from; out of a job's reach.
+//! - `explore`: the page that shows a generator in a browser; a feature that the images leave out.
 //! - [`cli`]: the commands.
 //!
 //! The way of the data:
@@ -43,6 +44,8 @@ pub mod augment;
 pub mod cli;
 pub mod convert;
 pub mod data;
+#[cfg(feature = "explore")]
+pub mod explore;
 pub mod home;
 pub mod job;
 pub mod latent;

@@ -5,9 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LINE: [&str; 13] = [
+const LINE: [&str; 14] = [
     "ops", "data", "model", "augment", "train", "sample", "metrics", "audit", "convert", "latent",
-    "job", "home", "cli",
+    "job", "home", "explore", "cli",
 ];
 
 /// The modules to the right of `LINE[idx]` that `source` names.

@@ -12,6 +12,8 @@ mod demo_set;
 mod directions;
 mod doctor;
 mod estimate;
+#[cfg(feature = "explore")]
+mod explore;
 mod generate;
 mod inspect;
 mod interpolate;
@@ -76,6 +78,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Makes pictures from a generator's weights.
     Generate(generate::GenerateArgs),
+    /// Shows in a browser what a generator's weights can make.
+    #[cfg(feature = "explore")]
+    Explore(explore::ExploreArgs),
     /// Makes a closed loop from seed to seed: APNG, GIF, and films where there is an ffmpeg.
     Interpolate(interpolate::InterpolateArgs),
     /// Gives pictures some layers of others, as a grid.
@@ -144,6 +149,8 @@ impl Cli {
             Some(Command::Train(args)) => train::run(&args, stop, started),
             Some(Command::Demo(args)) => demo::run(&args, stop, started),
             Some(Command::Generate(args)) => generate::run(&args, &stop),
+            #[cfg(feature = "explore")]
+            Some(Command::Explore(args)) => explore::run(&args, stop),
             Some(Command::Interpolate(args)) => interpolate::run(&args, &stop),
             Some(Command::Mix(args)) => mix::run(&args, &stop),
             Some(Command::Project(args)) => project::run(&args, &stop),

@@ -45,7 +45,7 @@ pub(super) enum NoiseFlag {
 pub(super) struct Studio {
     pub(super) maker: Maker,
     noise: NoiseFlag,
-    has_provenance: bool,
+    pub(super) has_provenance: bool,
 }
 
 impl PictureArgs {

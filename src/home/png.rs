@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use png::{BitDepth, ColorType, Encoder, StreamWriter};
+use png::{BitDepth, ColorType, Compression, Encoder, StreamWriter};
 
 use super::canvas::Canvas;
 use super::provenance::Provenance;
@@ -22,6 +22,20 @@ pub fn write(path: &Path, canvas: &Canvas, provenance: Option<&Provenance>) -> R
     let mut sheet = Sheet::begin(path, size_of(canvas), (1, 1), provenance)?;
     sheet.push(canvas)?;
     sheet.finish().map(drop)
+}
+
+/// One picture as bytes: larger than a file of [`write`] and ready sooner.
+///
+/// # Errors
+/// Never, for a picture of this program.
+pub fn to_bytes(canvas: &Canvas, provenance: Option<&Provenance>) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = encoder(&mut bytes, size_of(canvas), provenance)?;
+    encoder.set_compression(Compression::Fastest);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&canvas.pixels)?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 /// Pictures of one size side by side; missing ones are white.
