@@ -16,6 +16,7 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
 use serde_json::json;
 
 use super::facts::{Start, facts, key};
@@ -124,7 +125,9 @@ async fn answer_all(
     stop: Arc<AtomicBool>,
     queue: &Queue<Task>,
 ) -> Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    // the end of a picture is not to wait for the browser's word that it has the begin
+    let listener = tokio::net::TcpListener::from_std(listener)?
+        .tap_io(|stream| drop(stream.set_nodelay(true)));
     let router = Router::new()
         .route("/api/facts", get(answer_facts))
         .route("/api/picture", get(answer_picture))

@@ -91,6 +91,9 @@ function start(facts) {
     $("more").open = false;
     reset();
   });
+  // the menu closes as menus do
+  addEventListener("click", ({ target }) => $("more").contains(target) || ($("more").open = false));
+  addEventListener("keydown", ({ key }) => key === "Escape" && ($("more").open = false));
   on("theme", turnTheme);
   tabs();
   listen([
