@@ -3,7 +3,8 @@
 #
 # The bases are arguments, `name:tag` or `name:tag@sha256:digest`; README.md says how a release pins
 # them. Nothing is installed from a package archive, so the digests, Cargo.lock and the one version
-# below fix what goes in.
+# below fix what goes in. `--no-default-features` leaves out the page of `explore`, and with it every
+# crate that knows networks.
 ARG RUST_BASE=rust:1.95-slim-bookworm
 ARG CPU_BASE=debian:bookworm-slim
 # 12.8 is the first CUDA whose cuBLAS knows Blackwell, and all of 12 runs on drivers from 525 on.
@@ -21,7 +22,7 @@ ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 # Dependencies first, against an empty crate: this layer changes only with the manifest.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
-    && cargo auditable build --release --locked --bin stylegan2-c2d \
+    && cargo auditable build --release --locked --no-default-features --bin stylegan2-c2d \
     && rm -r src
 COPY README.md algorithm.json build.rs ./
 COPY src src
@@ -29,8 +30,8 @@ COPY src src
 # dynamic loader that the environment could tell what to load: only its last step is another, so
 # nothing is compiled twice.
 RUN touch src/main.rs src/lib.rs \
-    && cargo auditable build --release --locked --bin stylegan2-c2d \
-    && cargo auditable rustc --release --locked --bin stylegan2-c2d-job -- -C target-feature=+crt-static
+    && cargo auditable build --release --locked --no-default-features --bin stylegan2-c2d \
+    && cargo auditable rustc --release --locked --no-default-features --bin stylegan2-c2d-job -- -C target-feature=+crt-static
 
 FROM ${CUDA_BUILD_BASE} AS build-cuda
 COPY --from=rust /usr/local/rustup /usr/local/rustup
@@ -50,13 +51,13 @@ ENV RUSTUP_HOME=/usr/local/rustup \
 COPY docker docker
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
-    && cargo auditable build --release --locked --features cuda --bin stylegan2-c2d \
+    && cargo auditable build --release --locked --no-default-features --features cuda --bin stylegan2-c2d \
     && rm -r src
 COPY README.md algorithm.json build.rs ./
 COPY src src
 RUN touch src/main.rs src/lib.rs \
-    && cargo auditable build --release --locked --features cuda --bin stylegan2-c2d \
-    && cargo auditable rustc --release --locked --features cuda --bin stylegan2-c2d-job -- -C target-feature=+crt-static
+    && cargo auditable build --release --locked --no-default-features --features cuda --bin stylegan2-c2d \
+    && cargo auditable rustc --release --locked --no-default-features --features cuda --bin stylegan2-c2d-job -- -C target-feature=+crt-static
 
 # What the program opens on a GPU, and nothing else of the toolkit: cuBLAS, cuRAND, and cuDNN
 # without the part for recurrent networks and attention (libcudnn_adv). NVRTC is there for cuDNN,
