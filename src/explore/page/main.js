@@ -121,7 +121,7 @@ function describe(facts) {
   const parts = [`${facts.resolution} × ${facts.resolution}`];
   if (facts.channels === 1) parts.push("gray");
   if (facts.num_classes > 0) parts.push(`${facts.num_classes} classes`);
-  parts.push(`${(facts.cur_nimg / 1000).toLocaleString("en")} kimg`);
+  parts.push(`${(facts.cur_nimg / 1000).toLocaleString("en", { maximumFractionDigits: 1 })} kimg`);
   $("title").textContent = name;
   document.title = `${name} · explore`;
   $("facts").textContent = parts.join(" · ");
