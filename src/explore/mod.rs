@@ -16,8 +16,8 @@
 //!
 //! More parameters, all optional: `model`, the first figures of the weights' BLAKE3, refuses a page
 //! that was made for others; `rank` (shown, frame, wall) and `page` (any word) say what may wait and
-//! what is stale ([`queue`]). A refusal is JSON `{"error": WORDS}`: 400 a parameter, 403 a request
-//! from elsewhere ([`guard`]), 409 something newer was asked for, 410 other weights, 503 too many
+//! what is stale (`queue`). A refusal is JSON `{"error": WORDS}`: 400 a parameter, 403 a request
+//! from elsewhere (`guard`), 409 something newer was asked for, 410 other weights, 503 too many
 //! requests or the end.
 //!
 //! One thread makes pictures and another one answers. The same state gives the same picture, that of

@@ -24,7 +24,7 @@ pub fn write(path: &Path, canvas: &Canvas, provenance: Option<&Provenance>) -> R
     sheet.finish().map(drop)
 }
 
-/// One picture as bytes: larger than a file of [`write`] and ready sooner.
+/// One picture as bytes: larger than a file of [`write()`] and ready sooner.
 ///
 /// # Errors
 /// Never, for a picture of this program.
