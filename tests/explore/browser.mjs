@@ -13,6 +13,7 @@ const BROWSERS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/go
 export async function serve(program, weights, more = []) {
   const child = spawn(program, ["explore", "--weights", weights, "--port", "0", "--device", "cpu", ...more],
     { stdio: ["ignore", "pipe", "ignore"] });
+  process.on("exit", () => child.kill()); // also where a check has failed
   const [line] = await once(child.stdout, "data");
   return {
     url: String(line).trim(),
