@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use stylegan2_c2d::cli::{Cli, error_lines, exit_code};
+use stylegan2_c2d::data::decoder;
 use stylegan2_c2d::job::{log, sandbox, signals};
 use stylegan2_c2d::ops::raise_allocator_thresholds;
 
@@ -17,9 +18,17 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     sandbox::close(cli.launch());
     set_variables(cli.threads());
+    let decoder_host = cli.reads_pictures().then(decoder::start).transpose();
     raise_allocator_thresholds();
     log::install(cli.log_stream());
     log::install_panic_hook(cli.log_stream());
+    let _decoder_host = match decoder_host {
+        Ok(host) => host,
+        Err(error) => {
+            tracing::error!("the process that decodes pictures cannot be started: {error}");
+            return ExitCode::from(1);
+        }
+    };
     let stop = match signals::install(cli.second_interrupt()) {
         Ok(stop) => stop,
         Err(error) => {

@@ -219,12 +219,12 @@ fn a_dataset_json_reaches_its_own_container_only() {
 
 #[test]
 fn a_set_over_half_of_the_memory_is_refused() {
-    let files: Vec<(String, Vec<u8>)> = (0..20).map(|i| (i.to_string(), png(i, 64))).collect();
+    let files: Vec<(String, Vec<u8>)> = (0..40).map(|i| (i.to_string(), png(i, 64))).collect();
     let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(n, b)| (n.as_str(), b.clone())).collect();
     let root = folder(&files);
     let assets = [asset(root.path())];
     let with = |limit| LoadOptions { memory_limit: Some(limit), ..LoadOptions::default() };
-    let whole = 2 * 20 * 3 * 64 * 64;
+    let whole = 2 * 40 * 3 * 64 * 64;
     assert_eq!(load_assets(&assets, &with(2 * whole)).unwrap().resolution(), 64);
     let stop = AtomicBool::new(false);
     let err = scan(&assets, &LoadOptions { resolution: Some(128), ..with(2 * whole) }, &stop);

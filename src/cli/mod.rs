@@ -134,6 +134,12 @@ impl Cli {
         if self.launched { Launch::ByLauncher } else { Launch::Direct }
     }
 
+    /// Whether pictures of strangers may be decoded.
+    pub fn reads_pictures(&self) -> bool {
+        use Command::{Audit, Check, Estimate, Train};
+        matches!(self.command, None | Some(Train(_) | Check(_) | Audit(_) | Estimate(_)))
+    }
+
     /// Threads to use, where somebody said so.
     pub fn threads(&self) -> Option<usize> {
         self.threads
@@ -189,8 +195,10 @@ fn choice<T: DeserializeOwned>(text: &str, words: &str) -> Result<T, UsageError>
 /// 2 if the parameters or the data are refused, 3 if the weights are held back, 0 if a signal asked
 /// for the end, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if matches!(error.downcast_ref(), Some(DataError::Stopped)) {
-        return 0;
+    match error.downcast_ref() {
+        Some(DataError::Stopped) => return 0,
+        Some(DataError::NoDecoder) => return 1,
+        _ => {}
     }
     if error.is::<Withheld>() {
         return 3;

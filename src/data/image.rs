@@ -31,6 +31,10 @@ const MAX_RESIZED_ROW: u64 = 3 * 1024;
 /// Memory of a decoder that does not grow with the picture: tables, lists of parts.
 const MAX_OVERHEAD: u64 = 8 << 20;
 
+/// Times the bytes of a file are there: with whoever reads it, with whoever decodes it, and in its
+/// decoder.
+const NUM_COPIES: u64 = 3;
+
 /// What the header of a picture says, after its orientation was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -38,6 +42,16 @@ pub(super) struct Facts {
     pub height: usize,
     /// Upper estimate of the memory decoding and resizing take, with the file's bytes.
     pub decode_bytes: u64,
+}
+
+impl Facts {
+    /// Whether a picture of so many bytes that is within limits can be like that.
+    pub(super) fn is_possible(&self, num_bytes: usize) -> bool {
+        let (width, height) = (self.width as u64, self.height as u64);
+        let is_side = |side| (1..=u64::from(MAX_SIDE)).contains(&side);
+        let is_size = is_side(width) && is_side(height) && width * height <= MAX_PIXELS;
+        is_size && self.decode_bytes >= NUM_COPIES * num_bytes as u64
+    }
 }
 
 /// Reads the header only.
@@ -97,7 +111,7 @@ fn open(format: ImageFormat, bytes: &[u8]) -> Result<(impl ImageDecoder + '_, u6
     if width.max(height) > MAX_SIDE || num_pixels > MAX_PIXELS {
         return Err(SkipReason::TooManyPixels);
     }
-    let decode_bytes = 2 * bytes.len() as u64
+    let decode_bytes = NUM_COPIES * bytes.len() as u64
         + decoder.total_bytes()
         + num_pixels * extra_per_pixel
         + u64::from(width.max(height)) * MAX_RESIZED_ROW;

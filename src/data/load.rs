@@ -9,13 +9,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ::image::ImageFormat;
 use rayon::iter::{ParallelBridge, ParallelIterator};
 
 use super::dataset::image_bytes;
-use super::image::{Facts, decode};
+use super::decoder::{Decoders, File, Target, fit_together};
+use super::image::Facts;
 use super::report::{Report, SkipReason};
-use super::resize::square;
 use super::scan::{Counted, Hash, Member, Scan, asset_counts, no_images, report};
 use super::walk::{Content, Tally, walk};
 use super::{Asset, DataError, Dataset, LoadOptions};
@@ -81,11 +80,13 @@ fn rank_of_kept(keep: &[bool]) -> Vec<Option<usize>> {
 /// A picture on its way to a decoder, and the place its pixels go to.
 struct Job<'a> {
     image_idx: usize,
-    format: ImageFormat,
-    bytes: Vec<u8>,
+    file: File,
     out: &'a mut [u8],
     _permit: Permit<'a>,
 }
+
+/// Pictures that are small enough to go together.
+type Jobs<'a> = Vec<Job<'a>>;
 
 /// Fills `images`; returns for each picture why it is missing, if it is.
 fn decode_all(
@@ -98,37 +99,47 @@ fn decode_all(
     // What the reader does not come across again keeps this reason.
     let reasons = Mutex::new(vec![Some(SkipReason::Changed); scan.num_images()]);
     let res = scan.resolution();
+    let target =
+        Target { res, crop: options.crop, resize: options.resize, background: options.background };
+    let decoders = Decoders::open(options, stop)?;
+    let failure = Mutex::new(None);
     let gate = Gate::new(options.decode_budget());
-    let (jobs, queue) = sync_channel::<Job<'_>>(rayon::current_num_threads());
+    let (jobs, queue) = sync_channel::<Jobs<'_>>(rayon::current_num_threads());
     let outs: Vec<_> = images.chunks_exact_mut(image_bytes(res)).map(Some).collect();
     let num_done = AtomicUsize::new(0);
     let progress = Mutex::new(Progress::default());
 
-    thread::scope(|scope| {
-        let reader = Reader { outs, gate: &gate, jobs };
+    let read = thread::scope(|scope| {
+        let waiting = (Vec::new(), 0);
+        let reader = Reader { outs, gate: &gate, jobs, waiting, failure: &failure };
         let reader = scope.spawn(move || reader.run(assets, options, scan, stop));
-        queue.into_iter().par_bridge().for_each(|job| {
-            if stop.load(Ordering::Relaxed) {
-                return; // the reader ends with the error
+        queue.into_iter().par_bridge().for_each(|mut together| {
+            if stop.load(Ordering::Relaxed) || lock(&failure).is_some() {
+                return; // the reader ends with an error
             }
-            let decoded = decode(job.format, &job.bytes).map(|picture| {
-                job.out.copy_from_slice(&square(
-                    &picture,
-                    res,
-                    options.crop,
-                    options.resize,
-                    options.background,
-                ));
-            });
-            lock(&reasons)[job.image_idx] = decoded.err();
-            let num_done = num_done.fetch_add(1, Ordering::Relaxed) + 1;
+            let pictures = together.iter_mut().map(|job| (&job.file, &mut *job.out));
+            match decoders.decode(pictures.collect(), target, stop) {
+                Ok(decoded) => {
+                    let mut reasons = lock(&reasons);
+                    for (job, decoded) in together.iter().zip(decoded) {
+                        reasons[job.image_idx] = decoded.err();
+                    }
+                }
+                Err(error) => {
+                    lock(&failure).get_or_insert(error);
+                    return;
+                }
+            }
+            let num_together = together.len();
+            let num_done = num_done.fetch_add(num_together, Ordering::Relaxed) + num_together;
             lock(&progress).say(|| {
                 let percent = 100 * num_done / scan.num_images();
                 tracing::info!("{percent} % of the pictures decoded");
             });
         });
         reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    });
+    lock(&failure).take().map_or(read, Err)?;
     Ok(reasons.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -137,7 +148,11 @@ struct Reader<'a> {
     /// Where each picture goes, until it was read.
     outs: Vec<Option<&'a mut [u8]>>,
     gate: &'a Gate,
-    jobs: SyncSender<Job<'a>>,
+    jobs: SyncSender<Jobs<'a>>,
+    /// Those that wait for others to go with, and their bytes.
+    waiting: (Jobs<'a>, usize),
+    /// Why no picture can be decoded any more.
+    failure: &'a Mutex<Option<DataError>>,
 }
 
 impl Reader<'_> {
@@ -151,19 +166,39 @@ impl Reader<'_> {
     ) -> Result<(), DataError> {
         let mut visit = |_: &_, content| {
             let Content::Picture(format, bytes) = content else { return Ok(()) };
+            if lock(self.failure).is_some() {
+                return Err(DataError::Stopped); // in favour of that one
+            }
             let hash: Hash = *blake3::hash(&bytes).as_bytes();
             let Ok(image_idx) = scan.images.binary_search_by_key(&hash, |(hash, _)| *hash) else {
                 return Ok(()); // refused by the scan, or new since
             };
             let Some(out) = self.outs[image_idx].take() else { return Ok(()) }; // a duplicate
-            let permit = self.gate.enter(scan.images[image_idx].1.decode_bytes);
-            // The queue is gone only if a decoder's thread panicked, which the caller will see.
-            self.jobs
-                .send(Job { image_idx, format, bytes, out, _permit: permit })
-                .map_err(|_| DataError::Stopped)
+            let (num_waiting, num_bytes) = (self.waiting.0.len(), self.waiting.1 + bytes.len());
+            if !fit_together(num_waiting + 1, num_bytes, out.len()) {
+                self.hand_on()?;
+            }
+            let decode_bytes = scan.images[image_idx].1.decode_bytes;
+            let permit = if let Some(permit) = self.gate.try_enter(decode_bytes) {
+                permit
+            } else {
+                self.hand_on()?; // what waits here may be what takes the room
+                self.gate.enter(decode_bytes)
+            };
+            self.waiting.1 += bytes.len();
+            self.waiting.0.push(Job { image_idx, file: (format, bytes), out, _permit: permit });
+            Ok(())
         };
         walk(assets, options.caps(), stop, &mut visit)?;
+        self.hand_on()?;
         if stop.load(Ordering::Relaxed) { Err(DataError::Stopped) } else { Ok(()) }
+    }
+
+    /// Sends on what waits.
+    fn hand_on(&mut self) -> Result<(), DataError> {
+        let (together, _) = std::mem::take(&mut self.waiting);
+        // The queue is gone only if a decoder's thread panicked, which the caller will see.
+        self.jobs.send(together).map_err(|_| DataError::Stopped)
     }
 }
 
@@ -194,7 +229,18 @@ impl Gate {
         Self { budget, in_use: Mutex::new(0), freed: Condvar::new() }
     }
 
-    /// Waits until `num_bytes` are free; more than the whole budget waits for all of it.
+    /// A permit if `num_bytes` are free; more than the whole budget needs all of it.
+    fn try_enter(&self, num_bytes: u64) -> Option<Permit<'_>> {
+        let num_bytes = num_bytes.min(self.budget);
+        let mut in_use = lock(&self.in_use);
+        if *in_use + num_bytes > self.budget {
+            return None;
+        }
+        *in_use += num_bytes;
+        Some(Permit { gate: self, num_bytes })
+    }
+
+    /// As [`Self::try_enter`], but waits.
     fn enter(&self, num_bytes: u64) -> Permit<'_> {
         let num_bytes = num_bytes.min(self.budget);
         let mut in_use = lock(&self.in_use);

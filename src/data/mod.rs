@@ -17,6 +17,8 @@ mod class_names;
 mod coarse;
 mod dataset;
 mod dataset_json;
+pub mod decoder;
+mod found;
 mod image;
 mod jpeg;
 mod labels;
@@ -128,6 +130,8 @@ pub struct LoadOptions {
     pub class_names: KeepNames,
     /// Bytes this process may use, of which the set may take half; absent: no limit.
     pub memory_limit: Option<u64>,
+    /// Seconds of a processor that a picture may take, where it is decoded apart ([`decoder`]).
+    pub decode_seconds: u64,
 }
 
 impl Default for LoadOptions {
@@ -141,6 +145,7 @@ impl Default for LoadOptions {
             cond: Cond::default(),
             class_names: KeepNames::default(),
             memory_limit: None,
+            decode_seconds: 10,
         }
     }
 }
@@ -238,6 +243,13 @@ pub enum DataError {
     UnreadablePolicy,
     #[error("expected {expected} values, came {got}; images are [N, 3, R, R], labels [N, dim]")]
     Shape { expected: usize, got: usize },
+    #[error(
+        "expected pictures of which few crash their decoder or take too much memory or time, came \
+         many; look for them with check, and take them out"
+    )]
+    TooManyCrashes,
+    #[error("the process that decodes pictures is gone, or there can be no more processes")]
+    NoDecoder,
     #[error("stopped while reading the pictures")]
     Stopped,
 }

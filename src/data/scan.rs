@@ -1,21 +1,15 @@
 //! First pass: headers, hashes, labels; what the set will be, before anything is decoded.
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
-use ::image::ImageFormat;
-
 use super::class_names::ClassNames;
-use super::coarse::at_least;
 use super::dataset::{check_resolution, image_bytes};
-use super::dataset_json::LabelsFiles;
-use super::image::{Facts, inspect};
-use super::labels::{Key, Labels, Occurrence, Sources, key};
-use super::load::Progress;
-use super::place::Place;
-use super::report::{AssetCounts, Report, SkipReason, Skipped, thousands};
-use super::walk::{Content, Tally, walk};
-use super::{Asset, Cond, Crop, DataError, KeepNames, LoadOptions, RESOLUTIONS};
+use super::found::Found;
+use super::image::Facts;
+use super::labels::{Labels, Sources};
+use super::report::{AssetCounts, Report, Skipped};
+use super::walk::{Tally, walk};
+use super::{Asset, Crop, DataError, KeepNames, LoadOptions, RESOLUTIONS};
 
 /// BLAKE3 of the bytes of a file.
 pub(super) type Hash = [u8; blake3::OUT_LEN];
@@ -93,15 +87,10 @@ impl Scan {
 /// limits of the input, and when stopped.
 pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Result<Scan, DataError> {
     options.resolution.map_or(Ok(()), check_resolution)?;
-    let mut found = Found {
-        decode_budget: options.decode_budget(),
-        reads_labels: matches!(options.cond, Cond::Auto | Cond::Labels),
-        keeps_names: options.class_names,
-        policies: vec![Vec::new(); assets.len()],
-        ..Found::default()
-    };
+    let mut found = Found::new(assets.len(), options, stop)?;
     let tally =
         walk(assets, options.caps(), stop, &mut |place, content| found.add(place, content))?;
+    found.inspect_waiting()?;
     found.skipped.merge(&tally.skipped);
     if found.images.is_empty() {
         return Err(no_images(found.skipped));
@@ -145,88 +134,6 @@ pub fn scan(assets: &[Asset], options: &LoadOptions, stop: &AtomicBool) -> Resul
     let images = order.iter().map(|&idx| found.images[idx]).collect();
     let Found { policies, has_stray_policy, .. } = found;
     Ok(Scan { images, labels, class_names, members, policies, has_stray_policy, report })
-}
-
-/// All that the walk brings, one entry after another.
-#[derive(Default)]
-struct Found {
-    decode_budget: u64,
-    /// A `dataset.json` nobody asked for may be anything.
-    reads_labels: bool,
-    keeps_names: KeepNames,
-    policies: Vec<Vec<Vec<u8>>>,
-    has_stray_policy: bool,
-    images: Vec<(Hash, Facts)>,
-    by_hash: HashMap<Hash, usize>,
-    occurrences: Vec<Occurrence>,
-    folders: Vec<Vec<u8>>,
-    by_folder: HashMap<Vec<u8>, usize>,
-    labels: LabelsFiles,
-    skipped: Skipped,
-    progress: Progress,
-}
-
-impl Found {
-    fn add(&mut self, place: &Place, content: Content) -> Result<(), DataError> {
-        match content {
-            Content::Labels(bytes) if self.reads_labels => {
-                self.labels.add(place, &bytes)?;
-                match self.keeps_names {
-                    KeepNames::No => {}
-                    KeepNames::IfThere => drop(self.labels.add_class_names(&bytes)),
-                    KeepNames::Yes => self.labels.add_class_names(&bytes)?,
-                }
-            }
-            Content::Labels(_) => {}
-            Content::Policy(Some(bytes)) => self.policies[place.asset_idx].push(bytes),
-            Content::Policy(None) => self.has_stray_policy = true,
-            Content::Picture(format, bytes) => match self.inspect(format, &bytes) {
-                Ok(facts) => self.add_picture(place, *blake3::hash(&bytes).as_bytes(), facts),
-                Err(reason) => self.skipped.add(reason),
-            },
-        }
-        Ok(())
-    }
-
-    fn inspect(&self, format: ImageFormat, bytes: &[u8]) -> Result<Facts, SkipReason> {
-        let facts = inspect(format, bytes)?;
-        if facts.decode_bytes > self.decode_budget {
-            return Err(SkipReason::NeedsMemory);
-        }
-        Ok(facts)
-    }
-
-    /// Equal bytes are kept once: a picture shown twice as often only skews the set, and copies
-    /// are what a network learns by heart first.
-    fn add_picture(&mut self, place: &Place, hash: Hash, facts: Facts) {
-        let image_idx = *self.by_hash.entry(hash).or_insert_with(|| {
-            self.images.push((hash, facts));
-            self.images.len() - 1
-        });
-        let folder_idx = if let Some(&known) = self.by_folder.get(place.folder()) {
-            known
-        } else {
-            self.folders.push(place.folder().to_vec());
-            self.by_folder.insert(place.folder().to_vec(), self.folders.len() - 1);
-            self.folders.len() - 1
-        };
-        let key: Key = key(place.container, &place.path);
-        let asset_idx = place.asset_idx;
-        self.occurrences.push(Occurrence { image_idx, asset_idx, folder_idx, key });
-        let count = self.images.len();
-        self.progress
-            .say(|| tracing::info!("more than {} pictures found", thousands(at_least(count) - 1)));
-    }
-
-    /// Indices of the images in the order of hashes; occurrences then refer to that order.
-    fn sort(&mut self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.images.len()).collect();
-        order.sort_unstable_by_key(|&idx| self.images[idx].0);
-        let mut rank = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(at, &idx)| rank[idx] = at);
-        self.occurrences.iter_mut().for_each(|seen| seen.image_idx = rank[seen.image_idx]);
-        order
-    }
 }
 
 /// The error of a set without pictures.

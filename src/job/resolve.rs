@@ -94,6 +94,7 @@ impl Params {
             cond: self.cond,
             class_names: KeepNames::No, // no parameter may ask for them
             memory_limit,
+            ..LoadOptions::default()
         }
     }
 

@@ -43,7 +43,7 @@ pub use bias_act::bias_act;
 pub use channel_scale::channel_scale;
 pub use conv2d::conv2d;
 pub use conv2d_resample::conv2d_resample;
-pub use cpu::raise_allocator_thresholds;
+pub use cpu::{raise_allocator_thresholds, set_allocator_thresholds};
 pub use grad::{grad, grad_with_graph};
 pub use grid_sample::grid_sample;
 pub use image_fir::image_fir;

@@ -91,11 +91,17 @@ pub(super) fn contiguous_mut<'a, T>(data: &'a mut [T], layout: &Layout) -> Resul
 ///
 /// Call once, first thing in `main`.
 pub fn raise_allocator_thresholds() {
+    set_allocator_thresholds(1 << 30, i32::MAX);
+}
+
+/// Has the allocator take blocks of `own_bytes` or more from the system each by itself, and keep up to
+/// about `kept_bytes` of what was freed of the others.
+pub fn set_allocator_thresholds(own_bytes: i32, kept_bytes: i32) {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "mallopt has no safe wrapper")]
     // SAFETY: mallopt takes two integers and changes settings of the allocator only.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, own_bytes);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, kept_bytes);
     }
 }
