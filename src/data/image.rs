@@ -31,8 +31,7 @@ const MAX_RESIZED_ROW: u64 = 3 * 1024;
 /// Memory of a decoder that does not grow with the picture: tables, lists of parts.
 const MAX_OVERHEAD: u64 = 8 << 20;
 
-/// Times the bytes of a file are there: with whoever reads it, with whoever decodes it, and in its
-/// decoder.
+/// Times the bytes of a file are there: with who reads it, who decodes it, and in the library.
 const NUM_COPIES: u64 = 3;
 
 /// What the header of a picture says, after its orientation was applied.
@@ -48,9 +47,9 @@ impl Facts {
     /// Whether a picture of so many bytes that is within limits can be like that.
     pub(super) fn is_possible(&self, num_bytes: usize) -> bool {
         let (width, height) = (self.width as u64, self.height as u64);
-        let is_side = |side| (1..=u64::from(MAX_SIDE)).contains(&side);
-        let is_size = is_side(width) && is_side(height) && width * height <= MAX_PIXELS;
-        is_size && self.decode_bytes >= NUM_COPIES * num_bytes as u64
+        let is_size = |side| (1..=u64::from(MAX_SIDE)).contains(&side);
+        let fits = is_size(width) && is_size(height) && width * height <= MAX_PIXELS;
+        fits && self.decode_bytes >= NUM_COPIES * num_bytes as u64
     }
 }
 
@@ -124,8 +123,11 @@ fn open(format: ImageFormat, bytes: &[u8]) -> Result<(impl ImageDecoder + '_, u6
 /// Bytes per pixel beside the output; a progressive JPEG keeps all coefficients.
 fn inspect_jpeg(bytes: &[u8]) -> Result<u64, SkipReason> {
     let markers = jpeg::markers(bytes).ok_or(SkipReason::BrokenImage)?;
-    if !markers.is_complete || markers.num_scans == 0 || markers.num_scans > MAX_SCANS {
-        return Err(SkipReason::BrokenImage);
+    let is_whole = markers.is_complete && (1..=MAX_SCANS).contains(&markers.num_scans);
+    match (is_whole, markers.is_foreign) {
+        (true, false) => {}
+        (false, _) => return Err(SkipReason::BrokenImage),
+        (true, true) => return Err(SkipReason::UnsupportedImage),
     }
     Ok(if markers.is_progressive { 2 * u64::from(markers.num_components) } else { 1 })
 }

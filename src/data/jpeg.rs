@@ -10,14 +10,21 @@ pub(super) struct Markers {
     /// The end-of-image marker was met.
     pub is_complete: bool,
     pub is_progressive: bool,
+    /// Lossless, hierarchical, or arithmetic coding, or other than 8 bits: no decoder here reads these.
+    pub is_foreign: bool,
     pub num_components: u8,
     pub num_scans: usize,
 }
 
 /// Walks the markers of a JPEG up to its end; `None` if they make no sense.
 pub(super) fn markers(bytes: &[u8]) -> Option<Markers> {
-    let mut found =
-        Markers { is_complete: false, is_progressive: false, num_components: 0, num_scans: 0 };
+    let mut found = Markers {
+        is_complete: false,
+        is_progressive: false,
+        is_foreign: false,
+        num_components: 0,
+        num_scans: 0,
+    };
     let mut at = 2; // after the start-of-image marker
     loop {
         let Some(next) = next_marker(bytes, at) else { return Some(found) };
@@ -33,6 +40,7 @@ pub(super) fn markers(bytes: &[u8]) -> Option<Markers> {
             // Frame headers; C4, C8 and CC in between are none.
             0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
                 found.is_progressive = matches!(marker, 0xc2 | 0xc6 | 0xca | 0xce);
+                found.is_foreign = !matches!(marker, 0xc0..=0xc2) || bytes.get(at + 2) != Some(&8);
                 found.num_components = bytes.get(at + 7).copied().unwrap_or(0);
             }
             _ => {}
@@ -75,8 +83,13 @@ mod tests {
     #[test]
     fn scans_are_counted_and_the_end_is_found() {
         let whole = [BASE, &[0xff, 0xff, 0xd9, 1, 2]].concat();
-        let expected =
-            Markers { is_complete: true, is_progressive: true, num_components: 3, num_scans: 2 };
+        let expected = Markers {
+            is_complete: true,
+            is_progressive: true,
+            is_foreign: false,
+            num_components: 3,
+            num_scans: 2,
+        };
         assert_eq!(markers(&whole), Some(expected));
         assert!(!markers(BASE).unwrap().is_complete);
     }
