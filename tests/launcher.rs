@@ -76,6 +76,9 @@ fn a_launched_job_is_confined_and_says_so() {
     assert!(output.stderr.is_empty());
     assert_discreet(&log);
     assert!(log.contains("pictures: 200 to 499"), "{log}");
+    let apart: Vec<_> = log.lines().filter(|line| line.contains("decoding: ")).collect();
+    let refused = "refused are files, sockets, threads, more memory";
+    assert!(matches!(apart[..], [line] if line.ends_with(refused)), "{apart:?}");
     assert!(!log.contains("left out are"), "{log}");
     assert_promised_names_only(&tree);
     loaded(&tree);
