@@ -245,7 +245,7 @@ pub enum DataError {
     Shape { expected: usize, got: usize },
     #[error(
         "expected pictures of which few crash their decoder or take too much memory or time, came \
-         many; look for them with check, and take them out"
+         many; save them anew as PNG or JPEG"
     )]
     TooManyCrashes,
     #[error("the process that decodes pictures is gone, or there can be no more processes")]

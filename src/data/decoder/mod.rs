@@ -1,13 +1,13 @@
 //! Decoding apart: pictures are read by processes that can do nothing else.
 //!
 //! Bytes of pictures come from strangers, and decoders are where they do harm. So the program forks
-//! itself once, while it has one thread ([`start`]), and that process, the [`host`], forks decoders
-//! ([`serve`]) whenever the program asks. A decoder gets bytes and gives facts or pixels; it reaches
-//! no file, no network and no other process, and has bounds of memory and time ([`confine`]). Where
-//! it crashes or exceeds them the program loses a picture, and has the next decoder ([`pool`]).
+//! itself once, while it has one thread ([`start`]), and that process, the [`Host`], forks decoders
+//! (`serve`) whenever the program asks. A decoder gets bytes and gives facts or pixels; it reaches no
+//! file, no network and no other process, and has bounds of memory and time (`confine`). Where it
+//! crashes or exceeds them the program loses a picture, and has the next decoder (`pool`).
 //!
 //! Whoever uses this crate as a library and has started no host decodes in his own process: the one
-//! place that knows the difference is [`Decoders`].
+//! place that knows the difference is `Decoders`.
 //!
 //! Not here: what is in a picture (`image`), which ones there are (`scan`, `load`).
 
