@@ -16,13 +16,14 @@ use crate::{jpeg, load_path, options, pictures, png};
 const ROLE: &str = "STYLEGAN2_C2D_TEST_FINGERPRINTS";
 
 pub(crate) fn all() {
-    let checks: [(&str, fn()); 6] = [
+    let checks: [(&str, fn()); 7] = [
         ("pixels are those of decoding in one's own process", pixels_are_the_same),
         ("too much time costs one picture", time_is_bounded),
         ("too much memory costs one picture", memory_is_bounded),
         ("a crash costs one picture, and a decoder has nothing", crashes_cost_one_picture),
         ("pictures that do nothing but crash are refused", crashes_are_bounded),
         ("a stop is heard while a picture is decoded", stops_are_heard),
+        ("without its host the program does not decode in its own process", hosts_are_needed),
     ];
     for (name, check) in checks {
         check();
@@ -100,11 +101,19 @@ fn memory_is_bounded() {
 fn crashes_are_bounded() {
     let files: Vec<Vec<u8>> = (0..60).map(|seed| png::gray(6000, seed)).collect();
     assert!(matches!(load_in_little_memory(&files), Err(DataError::TooManyCrashes)));
-    assert_eq!(descendants().len(), 1, "the host alone");
+    host_alone();
 }
 
-fn descendants() -> Vec<u32> {
-    descendants_of(process::id())
+/// The host, once the decoders of what was read are gone.
+fn host_alone() -> u32 {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let [host] = descendants_of(process::id())[..] {
+            return host;
+        }
+        assert!(Instant::now() < deadline, "decoders are left behind");
+        thread::yield_now();
+    }
 }
 
 /// Processes below the program: the host, and decoders.
@@ -144,16 +153,17 @@ fn crashes_cost_one_picture() {
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         let ender = scope.spawn(|| {
-            let mut num_ended = 0;
+            let mut ended = Vec::new();
             while !is_done.load(Ordering::Relaxed) {
-                if let Some(pid) = busy() {
+                if let Some(pid) = busy().filter(|pid| !ended.contains(pid)) {
                     assert_confined(pid);
                     let kill = Command::new("kill").args(["-SEGV", &pid.to_string()]).status();
-                    num_ended += usize::from(kill.unwrap().success());
+                    assert!(kill.unwrap().success());
+                    ended.push(pid);
                 }
                 thread::yield_now();
             }
-            num_ended
+            ended.len()
         });
         let set = load_path(root.path(), &options()).unwrap();
         is_done.store(true, Ordering::Relaxed);
@@ -206,4 +216,12 @@ fn stops_are_heard() {
         let (is_stopped, ended) = loading.join().unwrap();
         assert!(is_stopped && ended - stopped < Duration::from_secs(2));
     });
+}
+
+/// The last of all.
+fn hosts_are_needed() {
+    let root = folder(&[pictures::png(1, 8)]);
+    let host = host_alone().to_string();
+    assert!(Command::new("kill").args(["-KILL", &host]).status().unwrap().success());
+    assert!(matches!(load_path(root.path(), &options()), Err(DataError::NoDecoder)));
 }
