@@ -157,7 +157,7 @@ fn crashes_cost_one_picture() {
             while !is_done.load(Ordering::Relaxed) {
                 if let Some(pid) = busy().filter(|pid| !ended.contains(pid)) {
                     assert_confined(pid);
-                    let kill = Command::new("kill").args(["-SEGV", &pid.to_string()]).status();
+                    let kill = Command::new("kill").args(["-ABRT", &pid.to_string()]).status();
                     assert!(kill.unwrap().success());
                     ended.push(pid);
                 }
