@@ -133,7 +133,8 @@ impl<'a> Found<'a> {
         let asset_idx = place.asset_idx;
         self.occurrences.push(Occurrence { image_idx, asset_idx, folder_idx, key });
         let count = self.images.len();
-        self.progress.say(|| tracing::info!("more than {} pictures found", thousands(at_least(count) - 1)));
+        self.progress
+            .say(|| tracing::info!("more than {} pictures found", thousands(at_least(count) - 1)));
     }
 
     /// Indices of the images in the order of hashes; occurrences then refer to that order.
