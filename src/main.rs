@@ -56,9 +56,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Settings that libraries read from the environment: rayon's pool has the size that the container allows, candle's second pool is off
-/// (its threads spin for work and take the cores from ours), and errors carry no backtrace, which
-/// would end up in a public log.
+/// Settings that libraries read from the environment: rayon's pool has the size that the container
+/// allows, candle's second pool is off (its threads spin for work and take the cores from ours), and
+/// errors carry no backtrace, which would end up in a public log.
 #[expect(unsafe_code, reason = "set_var, while there is one thread only")]
 fn set_variables(threads: Option<usize>) {
     let allowed = std::thread::available_parallelism().map_or(1, usize::from);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::class_names::ClassNames;
+use super::coarse::at_least;
 use super::labels::{Labels, MAX_LABEL_DIM};
 use super::private::Private;
 use super::report::Report;
@@ -95,6 +96,12 @@ impl Dataset {
     /// Bytes in memory, labels included.
     pub fn num_bytes(&self) -> u64 {
         self.images.len() as u64 + self.labels.num_bytes()
+    }
+
+    /// Bytes of the smallest set that is not told from this one: see [`super::Coarse`].
+    pub fn least_bytes(&self) -> u64 {
+        let num_images = at_least(self.len()).max(1) as u64;
+        self.num_bytes() / self.len().max(1) as u64 * num_images
     }
 
     /// Number of pictures.

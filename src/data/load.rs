@@ -133,8 +133,8 @@ fn decode_all(
             let num_together = together.len();
             let num_done = num_done.fetch_add(num_together, Ordering::Relaxed) + num_together;
             lock(&progress).say(|| {
-                let percent = 100 * num_done / scan.num_images();
-                tracing::info!("{percent} % of the pictures decoded");
+                let tenths = 10 * num_done / scan.num_images(); // a finer share tells their number
+                tracing::info!("{tenths}0 % of the pictures decoded");
             });
         });
         reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -197,6 +197,9 @@ impl Reader<'_> {
     /// Sends on what waits.
     fn hand_on(&mut self) -> Result<(), DataError> {
         let (together, _) = std::mem::take(&mut self.waiting);
+        if together.is_empty() {
+            return Ok(());
+        }
         // The queue is gone only if a decoder's thread panicked, which the caller will see.
         self.jobs.send(together).map_err(|_| DataError::Stopped)
     }

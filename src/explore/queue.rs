@@ -109,7 +109,9 @@ impl<T> Queue<T> {
             return;
         }
         if job.rank == Rank::Shown {
-            let is_older = |old: &Job<T>| old.rank == Rank::Shown && old.page == job.page;
+            // who does not say which page it is is not asking for the newest only
+            let is_same = |old: &Job<T>| !job.page.is_empty() && old.page == job.page;
+            let is_older = |old: &Job<T>| old.rank == Rank::Shown && is_same(old);
             if let Some(at) = inner.waiting.iter().position(is_older)
                 && let Some(old) = inner.waiting.remove(at)
             {
@@ -121,7 +123,7 @@ impl<T> Queue<T> {
                 halt.store(true, Ordering::Relaxed);
             }
         }
-        if inner.waiting.len() >= MAX_WAITING {
+        if inner.waiting.len() >= MAX_WAITING && job.rank != Rank::Shown {
             reply(job.answer, Answer::Full);
             return;
         }

@@ -134,7 +134,7 @@ impl Outputs {
         let beside = [root.join(launched::STAGING), root.to_owned()];
         let mut beside = beside.iter().filter_map(|path| Folder::open(path, Way::Itself).ok());
         let staging = beside.find(|place| can_move(place, &folder));
-        let foreign = folder.names().unwrap_or_default().into_iter();
+        let foreign = folder.names().map_err(|error| explained(&error))?.into_iter();
         let foreign = foreign.filter(|name| !is_temporary(name)).collect();
         Self::new(folder, staging, Some(foreign))
     }

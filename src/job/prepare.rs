@@ -134,8 +134,13 @@ pub fn prepare(dataset: Dataset, outputs: Outputs, start: Start) -> Result<Run> 
         info!("batch_gpu is {}: less memory, the same batch in more rounds", config.batch_gpu);
     }
     let members = members(&mut config, &devices, is_given)?;
-    announce_training(&config, kind, dataset.num_bytes());
-    refuse_too_large(&config, room)?;
+    // Told to the byte, the memory of a set tells how many pictures it has.
+    let told_bytes = match audience {
+        Audience::Home => dataset.num_bytes(),
+        Audience::Public => dataset.least_bytes(),
+    };
+    announce_training(&config, kind, told_bytes);
+    refuse_too_large(&config, room, told_bytes)?;
     let setup = Setup {
         options: json!(params),
         mirror: Mirror { x: params.mirror, y: params.mirror_y },
@@ -175,7 +180,7 @@ fn members(config: &mut TrainConfig, devices: &[Device], is_given: bool) -> Resu
 
 /// Memory that is not there ends a run somewhere on its way, by a kill without a word. A GPU's is
 /// estimated from above, and a step that lacks it can go on in smaller rounds.
-fn refuse_too_large(config: &TrainConfig, room: Room) -> Result<(), ParamsError> {
+fn refuse_too_large(config: &TrainConfig, room: Room, told_bytes: u64) -> Result<(), ParamsError> {
     if !room.is_too_small_for(config) {
         return Ok(());
     }
@@ -183,7 +188,7 @@ fn refuse_too_large(config: &TrainConfig, room: Room) -> Result<(), ParamsError>
         warn!("that may be more memory than the GPU has; cfg tiny or a lower batch_gpu need less");
         return Ok(());
     }
-    let needed = training_bytes(config, room.device) + room.dataset_bytes;
+    let needed = training_bytes(config, room.device) + told_bytes;
     Err(ParamsError::Memory { needed, limit: room.limit.unwrap_or_default() })
 }
 

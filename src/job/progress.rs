@@ -39,9 +39,11 @@ pub(super) struct TrainerState {
 /// Collects steps and makes lines of them.
 pub(super) struct Reporter {
     audience: Audience,
+    /// Images of a step.
+    batch: u64,
+    /// Bytes of memory that are not told: those of a private set would tell its size.
+    hidden_bytes: u64,
     window: Window,
-    /// Images shown before the first step of the window.
-    window_nimg: u64,
     training_since: Instant,
     last_line: Option<Instant>,
     first_nimg: u64,
@@ -50,11 +52,17 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// * `cur_nimg` - images shown before.
-    pub(super) fn new(now: Instant, cur_nimg: u64, audience: Audience) -> Self {
+    /// * `dataset_bytes` - of the set in memory.
+    pub(super) fn new(
+        now: Instant,
+        (cur_nimg, batch): (u64, u64),
+        (audience, dataset_bytes): (Audience, u64),
+    ) -> Self {
         Self {
             audience,
+            batch,
+            hidden_bytes: if audience == Audience::Public { dataset_bytes } else { 0 },
             window: Window::default(),
-            window_nimg: cur_nimg,
             training_since: now,
             last_line: None,
             first_nimg: cur_nimg,
@@ -86,20 +94,16 @@ impl Reporter {
         if !is_due {
             return Vec::new();
         }
-        let told_from = self.window_nimg + self.audience.min_mean_nimg();
-        let (losses, health) = if cur_nimg < told_from {
-            (format!("losses from kimg {:.2} on", told_from as f64 / 1000.0), None)
-        } else {
-            self.window_nimg = cur_nimg;
-            self.told(cur_nimg, trainer)
-        };
+        let in_window = self.batch * self.window.num_steps(); // those with finite losses
+        let missing = self.audience.min_mean_nimg().saturating_sub(in_window);
+        let (losses, health) = self.told(cur_nimg, missing, trainer);
         let num_images = (cur_nimg - self.last_nimg).max(1);
         let since = self.last_line.unwrap_or(self.training_since);
-        let (_, memory) = peak_and_current_bytes();
+        let memory = peak_and_current_bytes().1.saturating_sub(self.hidden_bytes);
         self.last_line = Some(Instant::now());
         self.last_nimg = cur_nimg;
         let line = format!(
-            "kimg {:.2} | elapsed {} | left {} | sec/kimg {:.1} | {losses} | mem {:.2} GB",
+            "kimg {:.2} | elapsed {} | left {} | sec/kimg {:.1} | {losses} | mem {:.1} GB",
             cur_nimg as f64 / 1000.0,
             format_duration(elapsed),
             format_duration(progress.eta),
@@ -109,11 +113,18 @@ impl Reporter {
         std::iter::once(line).chain(health).collect()
     }
 
-    /// Losses and health of the window, which starts anew.
-    fn told(&mut self, cur_nimg: u64, trainer: &TrainerState) -> (String, Option<String>) {
+    /// Losses and health of the window, which starts anew; or when they will be told.
+    fn told(
+        &mut self,
+        cur_nimg: u64,
+        missing: u64,
+        trainer: &TrainerState,
+    ) -> (String, Option<String>) {
         let num_skipped = self.window.num_skipped();
-        let Some(means) = self.window.take() else {
-            return ("no finite losses".to_owned(), None);
+        let told = if missing == 0 { self.window.take() } else { None };
+        let Some(means) = told else {
+            let from = (cur_nimg + missing) as f64 / 1000.0;
+            return (format!("losses from kimg {from:.2} on"), None);
         };
         let vitals = Vitals {
             means: &means,
@@ -163,18 +174,20 @@ mod tests {
         StepStats { g_loss: 0.512_34, r1_penalty: Some(2.0), ..StepStats::default() }
     }
 
+    fn reporter(audience: Audience) -> Reporter {
+        Reporter::new(Instant::now(), (0, 16), (audience, 1 << 40))
+    }
+
     #[test]
     fn at_home_lines_come_after_the_first_step_and_then_every_4_kimg() {
-        let mut reporter = Reporter::new(Instant::now(), 0, Audience::Home);
+        let mut reporter = reporter(Audience::Home);
         let mut lines = |cur_nimg: u64| {
             reporter.add(&stats());
             reporter.lines(&progress(cur_nimg), Duration::from_secs(5), &STATE)
         };
         let first = lines(16);
-        assert!(
-            first[0].starts_with("kimg 0.02 | elapsed 5s | left 1m 30s | sec/kimg "),
-            "{first:?}"
-        );
+        let begin = "kimg 0.02 | elapsed 5s | left 1m 30s | sec/kimg ";
+        assert!(first[0].starts_with(begin), "{first:?}");
         assert!(first[0].contains("G 0.512") && first[0].contains("r1 2 "), "{first:?}");
         assert!(first[1].starts_with("health: well"), "{first:?}");
         assert!(first.iter().all(|line| grammar::has(line)), "{first:?}");
@@ -183,34 +196,32 @@ mod tests {
         assert!(lines(4032).is_empty());
     }
 
+    /// 250 steps of 16 images; those with losses that are not finite count for nothing.
     #[test]
     fn in_public_losses_are_means_over_4_kimg() {
-        let mut reporter = Reporter::new(Instant::now(), 0, Audience::Public);
-        let mut line = |cur_nimg: u64, g_loss: f64| {
-            reporter.add(&StepStats { g_loss, ..StepStats::default() });
+        let mut reporter = reporter(Audience::Public);
+        let mut cur_nimg = 0;
+        let mut lines_after = |num_steps: u64, stats: StepStats| {
+            for _ in 0..num_steps {
+                reporter.add(&stats);
+                cur_nimg += 16;
+            }
             reporter.last_line = None; // a minute later
             let lines = reporter.lines(&progress(cur_nimg), Duration::ZERO, &STATE);
             assert!(lines.iter().all(|line| grammar::has(line)), "{lines:?}");
             lines
         };
-        for (cur_nimg, kimg) in [(64, "0.06"), (3999, "4.00")] {
-            let lines = line(cur_nimg, 1.0);
+        let of = |g_loss: f64| StepStats { g_loss, ..StepStats::default() };
+        let broken = StepStats { num_skipped: 1, ..StepStats::default() };
+        for (num_steps, stats, from) in [(4, of(1.0), "4.00"), (245, of(1.0), "4.00")] {
+            let lines = lines_after(num_steps, stats);
             assert_eq!(lines.len(), 1);
-            let expected = format!("kimg {kimg} | ");
-            assert!(lines[0].starts_with(&expected), "{lines:?}");
-            assert!(lines[0].contains("| losses from kimg 4.00 on |"), "{lines:?}");
+            assert!(lines[0].contains(&format!("| losses from kimg {from} on |")), "{lines:?}");
+            assert!(lines[0].ends_with("| mem 0.0 GB"), "without those of the set: {lines:?}");
         }
-        assert!(line(4000, 4.0)[0].contains("G 2 D 0 |")); // the mean of all three
-        assert!(line(5000, 9.0)[0].contains("| losses from kimg 8.00 on |"));
-        assert!(line(8064, 7.0)[0].contains("G 8 D 0 |"));
-    }
-
-    #[test]
-    fn steps_that_are_not_finite_have_no_losses() {
-        let mut reporter = Reporter::new(Instant::now(), 0, Audience::Home);
-        reporter.add(&StepStats { num_skipped: 1, ..StepStats::default() });
-        let lines = reporter.lines(&progress(16), Duration::ZERO, &STATE);
-        assert!(lines.len() == 1 && lines[0].contains("| no finite losses |"), "{lines:?}");
-        assert!(grammar::has(&lines[0]));
+        assert!(lines_after(300, broken)[0].contains("| losses from kimg 8.80 on |"));
+        let told = lines_after(1, of(251.0));
+        assert!(told[0].contains("G 2 D 0 |") && told.len() == 2, "{told:?}");
+        assert!(lines_after(249, of(3.0))[0].contains("| losses from kimg 12.80 on |"));
     }
 }

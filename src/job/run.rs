@@ -146,7 +146,8 @@ impl Run {
         let gate = open_gate(&setup, batches.dataset(), config.seed)?;
         let grid_nimg = grid_interval(config);
         let now = Instant::now();
-        let reporter = Reporter::new(now, 0, setup.audience);
+        let of_set = (setup.audience, batches.dataset().num_bytes());
+        let reporter = Reporter::new(now, (0, config.batch as u64), of_set);
         let state_bytes = setup.keeper.as_mut().map(|keeper| keeper.announce(ranks.lead()));
         let budget = budget(config, ranks.lead(), grid.num_pixels(res), state_bytes);
         setup.outputs.announce(budget);
@@ -251,6 +252,9 @@ impl Run {
         } else {
             self.last_release((ended, noticed))?;
             self.last_state((ended, noticed), &findings)?;
+        }
+        if self.waits() {
+            return Ok(ended); // nor do grids leave
         }
         if let Some(png) = self.last_grid(ended)? {
             self.setup.outputs.write(Output::Samples(&png))?;

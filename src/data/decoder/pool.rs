@@ -86,6 +86,9 @@ impl Pool {
         requests: &mut [Request<'_>],
         stop: &AtomicBool,
     ) -> Result<Vec<Result<(), SkipReason>>, DataError> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut answers = Vec::with_capacity(requests.len());
         let mut next = self.idle(requests.len());
         while answers.len() < requests.len() {

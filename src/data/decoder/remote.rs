@@ -19,7 +19,7 @@ use crate::data::report::SkipReason;
 /// Longest time that is waited before the stop flag is looked at.
 const SLICE: Duration = Duration::from_millis(200);
 /// What a picture may take by the clock for each second of a processor: others use it too.
-const PATIENCE: u32 = 6;
+const PATIENCE: u32 = 30;
 /// How long the host may take to say what ended a decoder.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 

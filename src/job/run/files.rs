@@ -51,6 +51,9 @@ impl Run {
         if keeps {
             self.write_state(&cancel);
         }
+        if self.waits() {
+            return Ok(());
+        }
         let Some(png) = self.grid_png(&cancel)? else {
             return Ok(()); // the run is about to end, and writes its last grid then
         };
@@ -84,8 +87,8 @@ impl Run {
         Ok(())
     }
 
-    /// Adds to the statistics what the samples are like, and the steps since the last entry that told
-    /// of steps, where there are enough.
+    /// Adds to the statistics what the samples are like, and means over the steps that no entry has
+    /// told of, where these are enough.
     pub(super) fn add_entry(&mut self, figures: Option<&Figures>) {
         let lead = self.ranks.lead();
         let num_images = self.since_entry.num_steps() * lead.config().batch as u64;
@@ -100,8 +103,8 @@ impl Run {
     }
 
     /// Writes a file while the run goes on, and says whether it did. Only the first ones must
-    /// succeed: later, what was there before is whole, the disk may have room again at the next refresh, and the last write of
-    /// the run must succeed too.
+    /// succeed: later, what was there before is whole, the disk may have room again at the next
+    /// refresh, and the last write of the run must succeed too.
     pub(super) fn refresh(&mut self, output: Output) -> Result<bool> {
         match self.setup.outputs.write(output) {
             Err(error) if !self.is_first_step() => {

@@ -43,7 +43,7 @@ impl Run {
         }
         if self.waits() {
             let kimg = self.setup.audience.min_nimg_from_given() as f64 / 1000.0;
-            info!("weights leave from kimg {kimg} on: before, they would tell of few pictures");
+            info!("files leave from kimg {kimg} on: before, they would tell of few pictures");
         }
         Ok(())
     }
@@ -57,7 +57,9 @@ impl Run {
         let Findings { history, since_entry, best_swd, ancestor } = record.findings;
         (self.history, self.since_entry) = (history, since_entry);
         (self.best_swd, self.ancestor) = (best_swd, ancestor);
-        self.reporter = Reporter::new(Instant::now(), self.cur_nimg(), self.setup.audience);
+        let batch = self.ranks.lead().config().batch as u64;
+        let of_set = (self.setup.audience, self.batches.dataset().num_bytes());
+        self.reporter = Reporter::new(Instant::now(), (self.cur_nimg(), batch), of_set);
         self.num_steps_before = self.ranks.lead().num_steps();
         self.num_rollbacks = self.ranks.lead().num_rollbacks();
         self.ranks.remember()?;

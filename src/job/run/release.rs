@@ -50,7 +50,7 @@ impl Run {
             return Ok(());
         }
         if self.waits() {
-            warn!("no weights: the end came too early after the start from given ones");
+            warn!("no files: the end came too early after the start from given weights");
             return Ok(());
         }
         let flag = Some(Arc::clone(&self.setup.stop));
@@ -124,7 +124,7 @@ impl Run {
         Ok(())
     }
 
-    /// Whether it is too early for weights that started from given ones.
+    /// Whether it is too early for weights that started from given ones, and for their samples.
     pub(super) fn waits(&self) -> bool {
         self.ancestor.is_some() && self.cur_nimg() < self.setup.audience.min_nimg_from_given()
     }
