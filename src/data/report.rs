@@ -1,6 +1,6 @@
 //! What was found and what was left out, in numbers and reasons.
 //!
-//! A report is what the owner of the pictures sees of them; others see it coarsely ([`super::coarse`]).
+//! A report is what the owner of the pictures sees of them; others see it coarsely ([`Coarse`]).
 //! It holds counts only: no name, no size of one file, no class name.
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! A job's log is public, so what can be in it is a closed set: the expressions of `grammar.txt`, whose
 //! only open places are numbers, a few words of a list, the name of a GPU and the place of a fault in
-//! this program. Both the program ([`super::log`]) and its launcher (`src/launcher`, which includes
+//! this program. Both the program (`src/job/log.rs`) and its launcher (`src/launcher`, which includes
 //! this file) hold every line against it, whatever wrote the line and why.
 
 use std::sync::LazyLock;

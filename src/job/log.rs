@@ -2,7 +2,7 @@
 //!
 //! Events of other crates are dropped, no variable (`RUST_LOG`) is read, and a panic tells its place
 //! but never its message, which may hold data. A job's log is public: of its lines those are written
-//! that [`super::grammar`] has; of others the part that it has, or else the place that they come from.
+//! that `grammar.txt` has; of others the part that it has, or else the place that they come from.
 //! A stream that is closed or full is no reason to stop: such lines are lost.
 
 use std::fmt::{self, Write as _};
