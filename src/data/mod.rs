@@ -217,7 +217,7 @@ pub enum DataError {
          mixture"
     )]
     MixedLabels,
-    #[error("expected labels of dataset.json from 1 to {limit} wide, came {dim}")]
+    #[error("expected labels of dataset.json from 1 to {limit} wide, came none or wider ones")]
     LabelDim { dim: usize, limit: usize },
     #[error("some pictures lie in no class folder; put each into one sub-folder per class")]
     LooseImages { count: usize },

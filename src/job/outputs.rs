@@ -1,7 +1,7 @@
 //! The folder of outputs: the only files of a run, and the only module that writes them.
 //!
 //! What may be written is a type ([`Output`]): a generator, or a picture that one made; beside them the
-//! state, which its own module seals. The names are a closed list ([`OutputName`]), flat and without
+//! state, which its own module seals. The names are a closed list (`outputs/name.rs`), flat and without
 //! anything of the inputs. A file is written under a temporary name, beside the folder (in one that the
 //! launcher has made, or in the root) where that is the same volume and otherwise hidden in it, read
 //! back, and renamed: at every instant what has a promised name is whole. A file of an earlier run is
@@ -34,7 +34,7 @@ use tracing::warn;
 pub use self::budget::Budget;
 use self::draft::Draft;
 use self::folder::{Folder, Way};
-pub use self::name::OutputName;
+use self::name::OutputName;
 use self::thin::thin;
 use super::launched;
 use crate::model::weights::GeneratorFile;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 /// A file of the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputName {
+pub(super) enum OutputName {
     /// The latest generator.
     Generator,
     /// The generator that was nearest to the data.
@@ -27,7 +27,7 @@ impl OutputName {
     }
 
     /// The name in the folder.
-    pub fn file_name(self) -> String {
+    pub(super) fn file_name(self) -> String {
         match self {
             Self::Generator => "generator.safetensors".to_owned(),
             Self::BestGenerator => "generator-best.safetensors".to_owned(),
