@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let cli = Cli::parse();
     sandbox::close(cli.launch());
-    set_variables(cli.threads());
+    set_variables();
     let decoder_host = cli.reads_pictures().then(decoder::start).transpose();
     raise_allocator_thresholds();
     log::install(cli.log_stream());
@@ -29,6 +29,10 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    if let Err(error) = start_pool(cli.threads()) {
+        tracing::error!("threads cannot be started: {error}");
+        return ExitCode::from(1);
+    }
     let stop = match signals::install(cli.second_interrupt()) {
         Ok(stop) => stop,
         Err(error) => {
@@ -56,19 +60,27 @@ fn main() -> ExitCode {
     }
 }
 
-/// Settings that libraries read from the environment: rayon's pool has the size that the container
-/// allows, candle's second pool is off (its threads spin for work and take the cores from ours), and
-/// errors carry no backtrace, which would end up in a public log.
+/// Settings that libraries read from the environment: candle's pool of threads is off (they spin for
+/// work and take the cores from ours), and errors carry no backtrace, which would end up in a public
+/// log.
 #[expect(unsafe_code, reason = "set_var, while there is one thread only")]
-fn set_variables(threads: Option<usize>) {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    let default = allowed.min(num_cpus::get_physical()); // two threads of one core share its units
-    let threads = threads.unwrap_or(default).clamp(1, MAX_THREADS);
+fn set_variables() {
     // SAFETY: nothing has started a thread yet; reading the command line does not.
     unsafe {
-        std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
         std::env::set_var("CANDLE_NUM_THREADS", "1");
         std::env::remove_var("RUST_BACKTRACE");
         std::env::remove_var("RUST_LIB_BACKTRACE");
     }
+}
+
+/// Starts the one pool of threads, of the size that the machine or container allows.
+///
+/// This thread is one of them: what it shares out it also works at, and with one thread nothing is
+/// handed over at all. Other threads may use the pool's help (`ops::cpu::share`), but must not wait
+/// for it to do their work alone: with one thread it has none that would.
+fn start_pool(threads: Option<usize>) -> Result<(), rayon::ThreadPoolBuildError> {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    let default = allowed.min(num_cpus::get_physical()); // two threads of one core share its units
+    let threads = threads.unwrap_or(default).clamp(1, MAX_THREADS);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()
 }

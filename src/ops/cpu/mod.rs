@@ -1,4 +1,4 @@
-//! CPU kernels: plain slices in, plain vectors out, rayon over independent outputs.
+//! CPU kernels: plain slices in, plain vectors out, threads over independent outputs.
 //!
 //! Each result element is summed in an order that the shapes alone decide, so any number of
 //! threads gives the same bits.
@@ -13,6 +13,7 @@ pub(super) mod image_fir;
 pub(super) mod noise;
 mod output;
 pub(super) mod reflect_pad;
+mod share;
 mod sum;
 mod tasks;
 pub(super) mod upfirdn2d;

@@ -7,7 +7,7 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
+use super::share::share;
 
 /// Elements that are worth a task of their own: below, waking a thread takes longer.
 const MIN_TASK: usize = 64 * 1024;
@@ -94,8 +94,8 @@ pub(super) fn fill_rows<T: Copy + Send, R: Send>(
     if rows.len() <= count {
         run(0, rows, slots);
     } else {
-        let parts = rows.par_chunks_mut(count).zip(slots.par_chunks_mut(count * len));
-        parts.enumerate().for_each(|(idx, (rows, slots))| run(idx * count, rows, slots));
+        let parts = rows.chunks_mut(count).zip(slots.chunks_mut(count * len)).enumerate();
+        share(parts, |(idx, (rows, slots))| run(idx * count, rows, slots));
     }
     // SAFETY: the parts cover all elements, and `run` has seen each part written to its end.
     unsafe { y.set_len(total) };
@@ -129,8 +129,7 @@ pub(super) fn for_rows<R: Send>(rows: &mut [R], len: usize, work: impl Fn(usize,
     if rows.len() <= count {
         run(0, rows);
     } else {
-        let parts = rows.par_chunks_mut(count).enumerate();
-        parts.for_each(|(idx, rows)| run(idx * count, rows));
+        share(rows.chunks_mut(count).enumerate(), |(idx, rows)| run(idx * count, rows));
     }
 }
 

@@ -7,8 +7,6 @@
 
 use std::marker::PhantomData;
 
-use rayon::prelude::*;
-
 use super::machine::{Level, PANEL};
 use super::maps::Map;
 use super::passes::{Block, Gather, Image, Points};
@@ -17,6 +15,7 @@ use super::winograd::grid;
 use crate::ops::conv2d::Geometry;
 use crate::ops::cpu::Element;
 use crate::ops::cpu::output::{Output, Scratch};
+use crate::ops::cpu::share::share;
 
 /// Elements of a block's points: what the last-level cache holds.
 const ELEMENTS: usize = 4 << 20;
@@ -80,7 +79,7 @@ impl<T: Element, I: Map, D: Map, K: Map> Correlation<'_, T, I, D, K> {
         let points = I::TO * I::TO;
         let (tiles, gradients) =
             (Scratch::new(points * of_x.stride), Scratch::new(points * of_dy.stride));
-        (0..panels_c + panels_o).into_par_iter().with_max_len(1).for_each(|panel| {
+        share(0..panels_c + panels_o, |panel| {
             // SAFETY: the level and the sizes were checked; each task has a panel of its own.
             unsafe {
                 if panel < panels_c {
@@ -94,7 +93,7 @@ impl<T: Element, I: Map, D: Map, K: Map> Correlation<'_, T, I, D, K> {
         let most = panels_of_a_task(panels_o, panels_c);
         let chunks_c = panels_c.div_ceil(most.1);
         let tasks = panels_o.div_ceil(most.0) * chunks_c;
-        (0..tasks).into_par_iter().with_max_len(1).for_each(|i| {
+        share(0..tasks, |i| {
             let (first_o, first_c) = (i / chunks_c * most.0, i % chunks_c * most.1);
             // SAFETY: all points have been gathered.
             let (gradients, tiles) = unsafe {

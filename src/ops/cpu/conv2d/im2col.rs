@@ -8,11 +8,10 @@
 //!
 //! Reference: Chellapilla et al. 2006, High Performance Convolutional Neural Networks.
 
-use rayon::prelude::*;
-
 use crate::ops::conv2d::Geometry;
 use crate::ops::cpu::Element;
 use crate::ops::cpu::gemm::{Matrix, Shared, gemm};
+use crate::ops::cpu::share::share_with;
 
 /// Output pixels per tile: the patches of a tile should stay in the second-level cache.
 const TILE: usize = 512;
@@ -60,7 +59,8 @@ pub(super) fn forward<T: Element>(x: &[T], w: &[T], g: &Geometry) -> Vec<T> {
     let out = Shared::new(&mut y);
     let gain = T::from_f64(g.gain);
     let is_pointwise = (g.kh, g.kw, g.stride, g.padding) == (1, 1, 1, 0);
-    tiles(g).into_par_iter().for_each_init(
+    share_with(
+        tiles(g).into_iter(),
         || (Vec::new(), Vec::new()),
         |(patches, pixels), tile| {
             let len = tile.pixels(g);
@@ -114,7 +114,8 @@ fn spread<T: Element>(dy: &[T], w: &[T], g: &Geometry) -> Vec<T> {
     let images: Vec<&[Tile]> = tiles.chunk_by(|a, b| a.n0 == b.n0).collect();
     let tasks: Vec<(usize, &[Tile])> =
         images.iter().flat_map(|&tiles| blocks.iter().map(move |&c| (c, tiles))).collect();
-    tasks.into_par_iter().for_each_init(
+    share_with(
+        tasks.into_iter(),
         || (Vec::new(), Vec::new()),
         |(patches, gathered), (c0, tiles)| {
             let c1 = (c0 + 2 * CHANNELS).min(g.c);
@@ -146,7 +147,8 @@ pub(super) fn grad_weight<T: Element>(x: &[T], dy: &[T], g: &Geometry) -> Vec<T>
     let mut dw = vec![T::zero(); g.o * inner];
     let out = Shared::new(&mut dw);
     let blocks: Vec<usize> = (0..g.c).step_by(CHANNELS).collect();
-    blocks.into_par_iter().for_each_init(
+    share_with(
+        blocks.into_iter(),
         || (Vec::new(), Vec::new()),
         |(patches, gathered), c0| {
             let c1 = (c0 + CHANNELS).min(g.c);

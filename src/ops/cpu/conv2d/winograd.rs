@@ -15,8 +15,6 @@
 
 use std::marker::PhantomData;
 
-use rayon::prelude::*;
-
 use super::correlate::correlate;
 use super::machine::{Level, PANEL};
 use super::maps::{
@@ -29,6 +27,7 @@ use super::products::{Axis, GatherKernel, Multiply, Operand, TAPS};
 use crate::ops::conv2d::Geometry;
 use crate::ops::cpu::Element;
 use crate::ops::cpu::output::{Output, Scratch};
+use crate::ops::cpu::share::share;
 
 /// Outputs of a tile along one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +130,7 @@ pub(super) fn grad_weight<T: Element>(way: Way, x: &[T], dy: &[T], g: &Geometry)
 /// Does `task` for each index: each a task of its own, or one after the other.
 fn for_each(as_tasks: bool, count: usize, task: impl Fn(usize) + Send + Sync) {
     if as_tasks {
-        (0..count).into_par_iter().with_max_len(1).for_each(task);
+        share(0..count, task);
     } else {
         (0..count).for_each(task);
     }
