@@ -117,37 +117,47 @@ fn copies_are_found_and_new_drawings_are_none() {
     }
 }
 
+/// A set of pictures of 16 pixels in folders, one per class if `cond` says so.
+fn set_of_classes(pictures: impl Iterator<Item = (&'static str, Vec<u8>)>, cond: Cond) -> Dataset {
+    let folder = tempfile::tempdir().unwrap();
+    for (i, (class, planar)) in pictures.enumerate() {
+        let class = folder.path().join(class);
+        fs::create_dir_all(&class).unwrap();
+        let pixel =
+            |x: u32, y: u32| image::Rgb([0, 1, 2].map(|c| planar[c * 256 + (y * 16 + x) as usize]));
+        let picture = image::RgbImage::from_fn(16, 16, pixel);
+        picture.save(class.join(format!("{i}.png"))).unwrap();
+    }
+    let assets = [Asset { roots: vec![folder.path().to_owned()] }];
+    let options = LoadOptions { resolution: Some(16), cond, ..LoadOptions::default() };
+    let stop = AtomicBool::new(false);
+    let scanned = scan(&assets, &options, &stop).unwrap();
+    load(&assets, &options, &scanned, &stop).unwrap()
+}
+
+/// What the audit says of `samples` of 16 pixels.
+fn finding_among(auditor: &Auditor, samples: impl Iterator<Item = Vec<u8>>) -> Finding {
+    let mut audit = auditor.begin();
+    let samples: Vec<_> = samples.collect();
+    for samples in samples.chunks(100) {
+        audit.add(&images(16, samples.iter().map(Vec::as_slice))).unwrap();
+    }
+    audit.finding(LIMIT)
+}
+
 /// Six of 3,000 samples give back a picture of the small class: few among all, and many among
 /// those that are near that class.
 #[test]
 fn a_small_class_is_judged_by_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    for seed in 0..100u64 {
-        let class = folder.path().join(if seed < 10 { "few" } else { "many" });
-        fs::create_dir_all(&class).unwrap();
-        let planar = drawing(16, seed);
-        let pixel =
-            |x: u32, y: u32| image::Rgb([0, 1, 2].map(|c| planar[c * 256 + (y * 16 + x) as usize]));
-        let picture = image::RgbImage::from_fn(16, 16, pixel);
-        picture.save(class.join(format!("{seed}.png"))).unwrap();
-    }
-    let assets = [Asset { roots: vec![folder.path().to_owned()] }];
     for (cond, verdict) in [(Cond::Folders, Verdict::Withhold), (Cond::Off, Verdict::Pass)] {
-        let options = LoadOptions { resolution: Some(16), cond, ..LoadOptions::default() };
-        let stop = AtomicBool::new(false);
-        let scanned = scan(&assets, &options, &stop).unwrap();
-        let dataset = load(&assets, &options, &scanned, &stop).unwrap();
+        let class = |seed| if seed < 10 { "few" } else { "many" };
+        let dataset = set_of_classes((0..100).map(|seed| (class(seed), drawing(16, seed))), cond);
         let auditor = Auditor::new(&dataset, 0).unwrap();
-        let mut audit = auditor.begin();
-        for start in (0..3000u64).step_by(100) {
-            let sample = |i| {
-                let copied = drawing(16, i % 10);
-                if i % 500 == 0 { augmented(&copied, 16, i) } else { drawing(16, 1_000_000 + i) }
-            };
-            let pictures: Vec<_> = (start..start + 100).map(sample).collect();
-            audit.add(&images(16, pictures.iter().map(Vec::as_slice))).unwrap();
-        }
-        let finding = audit.finding(LIMIT);
+        let sample = |i| {
+            let copied = drawing(16, i % 10);
+            if i % 500 == 0 { augmented(&copied, 16, i) } else { drawing(16, 1_000_000 + i) }
+        };
+        let finding = finding_among(&auditor, (0..3000).map(sample));
         assert_eq!((finding.near_copies, finding.verdict), (6, verdict), "{finding}");
     }
 }
@@ -170,12 +180,28 @@ fn a_set_that_is_like_itself_is_inconclusive() {
     let dataset = Dataset::from_raw(16, (0..300).flat_map(disc).collect(), 0, Vec::new()).unwrap();
     let auditor = Auditor::new(&dataset, 0).unwrap();
     assert!(!auditor.calibration().is_separable(), "{:?}", auditor.calibration());
-    let discs: Vec<_> = (10_000..10_600).map(disc).collect();
-    let mut audit = auditor.begin();
-    audit.add(&images(16, discs.iter().map(Vec::as_slice))).unwrap();
-    let finding = audit.finding(LIMIT);
+    let finding = finding_among(&auditor, (10_000..10_600).map(disc));
     assert_eq!(finding.verdict, Verdict::Inconclusive, "{finding}");
-    assert!(audit.add(&images(32, std::iter::once(drawing(32, 0).as_slice()))).is_err());
+    assert!(auditor.begin().add(&images(32, std::iter::once(drawing(32, 0).as_slice()))).is_err());
+}
+
+/// A class of discs among drawings: new discs are as much like discs as these are like each other,
+/// however few of the whole set are alike. Drawings that are given back are found beside them.
+#[test]
+fn a_class_that_is_like_itself_hides_nothing_and_is_no_alarm() {
+    let discs = (0..100).map(|seed| ("discs", disc(seed)));
+    let drawings = (0..400).map(|seed| ("drawings", drawing(16, seed)));
+    let auditor = Auditor::new(&set_of_classes(discs.chain(drawings), Cond::Folders), 0).unwrap();
+    assert!(!auditor.calibration().is_separable(), "{:?}", auditor.calibration());
+    for (gives_back, verdict) in [(false, Verdict::Inconclusive), (true, Verdict::Withhold)] {
+        let sample = |i: u64| match i % 5 {
+            0 => disc(10_000 + i),
+            _ if gives_back => augmented(&drawing(16, i % 400), 16, i),
+            _ => drawing(16, 1_000_000 + i),
+        };
+        let finding = finding_among(&auditor, (0..600).map(sample));
+        assert_eq!(finding.verdict, verdict, "{finding}");
+    }
 }
 
 /// Held-out pictures are no copies; against them a copycat's samples are seen as a whole, too.

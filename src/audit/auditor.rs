@@ -14,6 +14,9 @@
 //! 4. Else it is withheld if works can be told from copies, or if more samples look like copies
 //!    than works do. What is left is inconclusive: the set is as much like itself as the samples
 //!    are like it.
+//!
+//! Where works cannot be told from copies, "more often" in rule 3 also means more often than the
+//! works of that asset or class look like copies: trousers are alike in a set of clothes.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -140,17 +143,17 @@ impl Audit<'_> {
         let calibration = &self.auditor.calibration;
         let (count, total) = (calibration.count(&self.matches), self.matches.len());
         let (bound, power) = (upper(count, total), calibration.power());
-        let exceeds_works = |least: f64| {
-            calibration.is_separable() || least > upper(calibration.alike.0, calibration.alike.1)
+        let exceeds = |least: f64, (alike, compared): (usize, usize)| {
+            calibration.is_separable() || least > upper(alike, compared)
         };
-        let is_copied = |least: f64| least > limit && exceeds_works(least);
+        let is_copied = |(least, alike): (f64, _)| least > limit && exceeds(least, alike);
         let verdict = if power < MIN_POWER || upper(0, total) > limit {
             Verdict::Inconclusive
-        } else if self.least_shares().any(is_copied) {
+        } else if self.groups().any(is_copied) {
             Verdict::Withhold
         } else if bound <= limit && self.is_authentic() && self.is_no_data_copying() {
             Verdict::Pass
-        } else if bound <= limit || exceeds_works(lower(count, total)) {
+        } else if bound <= limit || exceeds(lower(count, total), calibration.alike()) {
             Verdict::Withhold
         } else {
             Verdict::Inconclusive
@@ -159,13 +162,15 @@ impl Audit<'_> {
     }
 
     /// For each group: of the samples that are nearest to its pictures, the share that are near-copies
-    /// at least, at 95 % confidence for all groups together.
-    fn least_shares(&self) -> impl Iterator<Item = f64> {
+    /// at least, at 95 % confidence for all groups together; and how many of its works are alike.
+    fn groups(&self) -> impl Iterator<Item = (f64, (usize, usize))> {
+        let calibration = &self.auditor.calibration;
         self.auditor.groups.iter().map(|group| {
             let is_near = |it: &&Match| group.binary_search(&it.idx).is_ok();
             let near: Vec<Match> = self.matches.iter().filter(is_near).copied().collect();
-            let num_copies = self.auditor.calibration.count(&near);
-            lower_of_many(num_copies, near.len(), self.auditor.groups.len())
+            let num_groups = self.auditor.groups.len();
+            let least = lower_of_many(calibration.count(&near), near.len(), num_groups);
+            (least, calibration.alike_among(group))
         })
     }
 
@@ -174,7 +179,8 @@ impl Audit<'_> {
         let calibration = &self.auditor.calibration;
         let num_authentic = self.matches.iter().filter(|it| it.is_authentic).count();
         let share = num_authentic as f64 / self.matches.len().max(1) as f64;
-        calibration.alike.1 < MIN_AUTHENTIC.1 || share >= MIN_AUTHENTIC.0 * calibration.authentic
+        calibration.works.len() < MIN_AUTHENTIC.1
+            || share >= MIN_AUTHENTIC.0 * calibration.authentic
     }
 
     /// Whether samples are as far from the pictures as held-out ones are, or nearly.

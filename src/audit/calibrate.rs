@@ -46,8 +46,8 @@ pub struct Calibration {
     pub(super) max_ratio: f32,
     /// Planted copies that were found, and how many there were.
     pub found: (usize, usize),
-    /// Works that look like copies of others, and how many were compared.
-    pub alike: (usize, usize),
+    /// Works that were compared with others, and whether they look like copies of these.
+    pub(super) works: Vec<(u32, bool)>,
     /// Share of works that are farther from their nearest picture than that is from others.
     pub(super) authentic: f64,
     /// Pictures, and works among them: duplicates are counted once.
@@ -66,35 +66,38 @@ impl Calibration {
             .par_iter()
             .map(|idx| frame.square(dataset.image(*idx as usize).expose()))
             .collect();
-        let works = matches(bank, frame, &squares, Some(&works))?;
+        let of_works = matches(bank, frame, &squares, Some(&works))?;
         let [copies, others] = [0, 1].map(|round| planted(dataset, (frame, bank), seed, round));
         let (copies, others) = (copies?, others?);
-        let widest = if works.len() < FEW.0 { FEW.1 } else { WIDEST };
+        let widest = if of_works.len() < FEW.0 { FEW.1 } else { WIDEST };
         let threshold = |value: fn(&Match) -> f32, widest: f32| {
             let sorted = |matches: &[Match]| {
                 let mut values: Vec<f32> = matches.iter().map(value).collect();
                 values.sort_unstable_by(f32::total_cmp);
                 values
             };
-            let works = sorted(&works);
-            let wide = works.get(works.len() / WORKS_PER_ALARM).map_or(widest, |it| MARGIN * it);
+            let of_works = sorted(&of_works);
+            let nearest = of_works.get(of_works.len() / WORKS_PER_ALARM);
+            let wide = nearest.map_or(widest, |it| MARGIN * it);
             let copies = sorted(&copies);
             let rank = (copies.len() as f64 * (1.0 - MISSED)).ceil() as usize;
             // a set of flat pictures has nothing to copy
             let narrow = copies.get(rank.saturating_sub(1)).copied().unwrap_or(0.0);
             wide.min(widest).max(narrow)
         };
-        let num_authentic = works.iter().filter(|it| it.is_authentic).count();
+        let num_authentic = of_works.iter().filter(|it| it.is_authentic).count();
         let mut calibration = Self {
             max_distance: threshold(|it| it.distance, widest[0]),
             max_ratio: threshold(|it| it.ratio, widest[1]),
             found: (0, others.len()),
-            alike: (0, works.len()),
-            authentic: num_authentic as f64 / works.len().max(1) as f64,
+            works: Vec::new(),
+            authentic: num_authentic as f64 / of_works.len().max(1) as f64,
             pictures: (bank.num_pictures(), bank.works().len()),
         };
         calibration.found.0 = calibration.count(&others);
-        calibration.alike.0 = calibration.count(&works);
+        // a work that is the only one has no match
+        let alike = works.iter().zip(&of_works).map(|(idx, it)| (*idx, calibration.is_copy(it)));
+        calibration.works = alike.collect();
         Ok(calibration)
     }
 
@@ -112,10 +115,26 @@ impl Calibration {
         self.found.0 as f64 / self.found.1.max(1) as f64
     }
 
+    /// Works that look like copies of others, and how many were compared.
+    pub fn alike(&self) -> (usize, usize) {
+        count_of(self.works.iter())
+    }
+
+    /// As [`Self::alike`], of the works among the pictures of a `group`, which are in order.
+    pub(super) fn alike_among(&self, group: &[u32]) -> (usize, usize) {
+        count_of(self.works.iter().filter(|(idx, _)| group.binary_search(idx).is_ok()))
+    }
+
     /// Whether works can be told from copies: at most one in a thousand looks like one, or one.
     pub fn is_separable(&self) -> bool {
-        self.alike.0 <= (self.alike.1 / WORKS_PER_ALARM).max(1)
+        let (alike, compared) = self.alike();
+        alike <= (compared / WORKS_PER_ALARM).max(1)
     }
+}
+
+/// Those that look like copies, and all.
+fn count_of<'a>(works: impl Iterator<Item = &'a (u32, bool)>) -> (usize, usize) {
+    works.fold((0, 0), |(alike, all), (_, is_alike)| (alike + usize::from(*is_alike), all + 1))
 }
 
 /// Works that are not flat, in an order that depends on `seed` and `draw`.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Version of the method: of descriptors, thresholds and rules.
-pub const METHOD: u32 = 1;
+pub const METHOD: u32 = 2;
 
 /// Whether weights may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
