@@ -123,7 +123,8 @@ pub fn counted<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Account)> {
     in_book(false, work)
 }
 
-/// Runs `work`, and gives the seconds of its ops by name, under [`Tally::seconds`].
+/// Runs `work`, and gives the seconds of its ops by name, under [`Tally::seconds`]; of convolutions
+/// also the products that the processor makes of them, under [`Tally::flop`].
 ///
 /// # Errors
 /// Fails if `work` does.
@@ -202,9 +203,20 @@ pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
-/// Does one of the three convolutions, as [`clock`].
-pub(super) fn clock_convolution<T>(kind: &str, g: &Geometry, work: impl FnOnce() -> T) -> T {
-    if is_clock() { clock(&name_of(kind, g), work) } else { work() }
+/// Does one of the three convolutions, as [`clock`]; notes its products here, too, `flop`.
+pub(super) fn clock_convolution<T>(
+    kind: &str,
+    g: &Geometry,
+    flop: f64,
+    work: impl FnOnce() -> T,
+) -> T {
+    if !is_clock() {
+        return work();
+    }
+    let name = name_of(kind, g);
+    let result = clock(&name, work);
+    note(&name, &Tally { flop, ..Tally::default() });
+    result
 }
 
 fn name_of(kind: &str, g: &Geometry) -> String {

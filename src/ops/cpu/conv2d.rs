@@ -20,7 +20,7 @@ mod x86;
 pub(super) use self::machine::Lane;
 use self::winograd::{Tile, Way};
 use super::Element;
-use crate::ops::conv2d::{Conv, Geometry, conv};
+use crate::ops::conv2d::{Conv, Geometry, Kind, conv};
 
 /// Channels on both sides from which transforms cost less than the products they save.
 const MIN_CHANNELS: usize = 16;
@@ -30,27 +30,40 @@ const MIN_CHANNELS: usize = 16;
 /// algorithm twice as fast for 128.
 const MIN_PIXELS: usize = 64;
 
-/// Winograd's algorithm where it is faster than im2col. Tiles of four are faster than tiles of two
-/// wherever either pays, even if an image is a single tile.
-fn way<T: Element>(g: &Geometry) -> Option<Way> {
-    let is_3x3 = (g.kh, g.kw) == (3, 3) && (1..=2).contains(&g.stride) && g.padding <= 2;
-    if !is_3x3 || g.c.min(g.o) < MIN_CHANNELS || g.n * g.oh() * g.ow() < MIN_PIXELS {
-        return None;
-    }
-    let tile = match conv() {
-        Conv::Exact => Tile::Two,
-        Conv::Fast => Tile::Four,
-    };
-    Some(Way { tile, level: *T::levels().last()? })
-}
-
 /// Output channels from which the input gradient of stride 2 is faster with tiles of two: the 81
 /// points of a tile of four, of that many channels, leave the cache.
 const MANY_CHANNELS: usize = 256;
 
+/// Winograd's algorithm where it is faster than im2col. Tiles of four are faster than tiles of two
+/// nearly wherever either pays, even if an image is a single tile.
+fn way<T: Element>(kind: Kind, g: &Geometry) -> Option<Way> {
+    let is_3x3 = (g.kh, g.kw) == (3, 3) && (1..=2).contains(&g.stride) && g.padding <= 2;
+    if !is_3x3 || g.c.min(g.o) < MIN_CHANNELS || g.n * g.oh() * g.ow() < MIN_PIXELS {
+        return None;
+    }
+    let is_large = kind == Kind::GradInput && g.stride == 2 && g.o >= MANY_CHANNELS;
+    let tile = if conv() == Conv::Exact || is_large { Tile::Two } else { Tile::Four };
+    Some(Way { tile, level: *T::levels().last()? })
+}
+
+/// Multiplications and additions of the products that a convolution takes here; without transforms.
+pub(in crate::ops) fn flop(kind: Kind, g: &Geometry) -> f64 {
+    let tile = way::<f32>(kind, g).map(|way| way.tile as usize);
+    2.0 * (g.n * g.c * g.o * products(tile, kind, g)) as f64
+}
+
+/// Products of an image and a pair of channels, with tiles of this side or directly.
+fn products(tile: Option<usize>, kind: Kind, g: &Geometry) -> usize {
+    let Some(tile) = tile else { return g.oh() * g.ow() * g.kh * g.kw };
+    let is_mirrored = kind == Kind::GradInput && g.stride == 1;
+    let (h, w) = if is_mirrored { (g.h, g.w) } else { (g.oh(), g.ow()) };
+    let (rows, cols) = winograd::grid(h, w, tile);
+    rows * cols * (g.stride * (tile - 1) + 3).pow(2)
+}
+
 /// `y [N, O, oh, ow] = gain * conv(x [N, C, H, W], w [O, C, kh, kw])`.
 pub(in crate::ops) fn forward<T: Element>(x: &[T], w: &[T], g: &Geometry) -> Vec<T> {
-    match way::<T>(g) {
+    match way::<T>(Kind::Forward, g) {
         Some(way) => winograd::forward(way, x, w, g),
         None => im2col::forward(x, w, g),
     }
@@ -58,10 +71,7 @@ pub(in crate::ops) fn forward<T: Element>(x: &[T], w: &[T], g: &Geometry) -> Vec
 
 /// `dx [N, C, H, W]` from `dy [N, O, oh, ow]` and `w [O, C, kh, kw]`, times gain.
 pub(in crate::ops) fn grad_input<T: Element>(dy: &[T], w: &[T], g: &Geometry) -> Vec<T> {
-    match way::<T>(g) {
-        Some(way) if g.stride == 2 && g.o >= MANY_CHANNELS => {
-            winograd::grad_input(Way { tile: Tile::Two, ..way }, dy, w, g)
-        }
+    match way::<T>(Kind::GradInput, g) {
         Some(way) => winograd::grad_input(way, dy, w, g),
         None => im2col::grad_input(dy, w, g),
     }
@@ -69,7 +79,7 @@ pub(in crate::ops) fn grad_input<T: Element>(dy: &[T], w: &[T], g: &Geometry) ->
 
 /// `dw [O, C, kh, kw]` from `x [N, C, H, W]` and `dy [N, O, oh, ow]`, times gain.
 pub(in crate::ops) fn grad_weight<T: Element>(x: &[T], dy: &[T], g: &Geometry) -> Vec<T> {
-    match way::<T>(g) {
+    match way::<T>(Kind::GradWeight, g) {
         Some(way) => winograd::grad_weight(way, x, dy, g),
         None => im2col::grad_weight(x, dy, g),
     }

@@ -94,7 +94,7 @@ mod tests {
                 last.lock().unwrap().clone_from(seen);
             });
         });
-        assert_eq!(last.into_inner().unwrap(), Vec::from_iter(0..10));
+        assert_eq!(last.into_inner().unwrap(), (0..10).collect::<Vec<_>>());
     }
 
     #[test]

@@ -169,3 +169,24 @@ fn any_number_of_threads_gives_the_same_bits() {
         }
     }
 }
+
+/// Of 9 products for an output, tiles of four leave 36 / 16 at stride 1 and 81 / 16 at stride 2.
+#[test]
+fn products_are_those_of_the_tiles() {
+    let (n, c, o, gain) = (4, 64, 32, 1.0);
+    let g = Geometry { n, c, h: 16, w: 16, o, kh: 3, kw: 3, stride: 1, padding: 1, gain };
+    let halved = Geometry { h: 33, w: 33, stride: 2, padding: 0, ..g };
+    for kind in [Kind::Forward, Kind::GradInput, Kind::GradWeight] {
+        let of_tile = |tile, g| [None, Some(tile)].map(|tile| products(tile, kind, g));
+        assert_eq!(of_tile(4, &g), [256 * 9, 16 * 36]);
+        assert_eq!(of_tile(2, &g), [256 * 9, 64 * 16]);
+        assert_eq!(of_tile(4, &halved), [256 * 9, 16 * 81]);
+        assert_eq!(of_tile(2, &halved), [256 * 9, 64 * 25]);
+        let pointwise = Geometry { kh: 1, kw: 1, padding: 0, ..g };
+        assert_eq!(flop(kind, &pointwise), 2.0 * (n * c * o * 256) as f64);
+    }
+    // 4 x 6 tiles for 15 x 22 outputs, and for as many inputs
+    let odd = Geometry { h: 15, w: 22, ..g };
+    assert_eq!(products(Some(4), Kind::Forward, &odd), 4 * 6 * 36);
+    assert_eq!(products(Some(4), Kind::GradInput, &Geometry { padding: 2, ..odd }), 4 * 6 * 36);
+}
