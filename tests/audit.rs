@@ -204,6 +204,28 @@ fn a_class_that_is_like_itself_hides_nothing_and_is_no_alarm() {
     }
 }
 
+/// A third of a set are discs. A generator that draws discs half of the time, which is more than the
+/// set does, has copied nothing; one that gives back two pictures of three has.
+#[test]
+fn what_is_more_usual_than_the_set_is_no_alarm() {
+    let picture = |i: u64| if i.is_multiple_of(3) { disc(i) } else { drawing(16, i) };
+    let dataset = Dataset::from_raw(16, (0..600).flat_map(picture).collect(), 0, Vec::new());
+    let auditor = Auditor::new(&dataset.unwrap(), 0).unwrap();
+    let usual =
+        |i: u64| if i.is_multiple_of(2) { disc(10_000 + i) } else { drawing(16, 10_000 + i) };
+    let copied = |i: u64| {
+        if i.is_multiple_of(3) {
+            drawing(16, 10_000 + i)
+        } else {
+            augmented(&picture(i % 600), 16, i)
+        }
+    };
+    let of_usual = finding_among(&auditor, (0..600).map(usual));
+    assert_eq!(of_usual.verdict, Verdict::Inconclusive, "{of_usual}");
+    let of_copied = finding_among(&auditor, (0..600).map(copied));
+    assert_eq!(of_copied.verdict, Verdict::Withhold, "{of_copied}");
+}
+
 /// Held-out pictures are no copies; against them a copycat's samples are seen as a whole, too.
 #[test]
 fn few_samples_say_nothing_and_near_copies_are_named() {

@@ -15,8 +15,8 @@
 //!    than works do. What is left is inconclusive: the set is as much like itself as the samples
 //!    are like it.
 //!
-//! Where works cannot be told from copies, "more often" in rule 3 also means more often than the
-//! works of that asset or class look like copies: trousers are alike in a set of clothes.
+//! Where works look like copies of each other (trousers, among clothes), "more often" in rules 3 and 4
+//! means at three times the odds that the works of the same asset or class have.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -35,6 +35,9 @@ use crate::data::Dataset;
 const MIN_POWER: f64 = 0.99;
 /// Authentic samples, as a share of what works have; said of so many works at least.
 const MIN_AUTHENTIC: (f64, usize) = (0.8, 100);
+/// Where works are alike, copies among samples must have so many times the odds that they have among
+/// works. What honest weights make is more usual than works are: they reach twice the odds.
+const MIN_ODDS: f64 = 3.0;
 /// Data copying below this is no chance; said of so many held-out pictures at least.
 const MIN_COPYING: (f64, usize) = (-3.0, 100);
 
@@ -143,8 +146,9 @@ impl Audit<'_> {
         let calibration = &self.auditor.calibration;
         let (count, total) = (calibration.count(&self.matches), self.matches.len());
         let (bound, power) = (upper(count, total), calibration.power());
-        let exceeds = |least: f64, (alike, compared): (usize, usize)| {
-            calibration.is_separable() || least > upper(alike, compared)
+        let odds = |share: f64| share / (1.0 - share);
+        let exceeds = |least: f64, alike: (usize, usize)| {
+            calibration.is_separable() || odds(least) > MIN_ODDS * odds(upper(alike.0, alike.1))
         };
         let is_copied = |(least, alike): (f64, _)| least > limit && exceeds(least, alike);
         let verdict = if power < MIN_POWER || upper(0, total) > limit {
@@ -153,7 +157,7 @@ impl Audit<'_> {
             Verdict::Withhold
         } else if bound <= limit && self.is_authentic() && self.is_no_data_copying() {
             Verdict::Pass
-        } else if bound <= limit || exceeds(lower(count, total), calibration.alike()) {
+        } else if bound <= limit || exceeds(lower(count, total), calibration.alike) {
             Verdict::Withhold
         } else {
             Verdict::Inconclusive

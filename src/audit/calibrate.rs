@@ -48,6 +48,8 @@ pub struct Calibration {
     pub found: (usize, usize),
     /// Works that were compared with others, and whether they look like copies of these.
     pub(super) works: Vec<(u32, bool)>,
+    /// Works that look like copies of others, and how many were compared.
+    pub alike: (usize, usize),
     /// Share of works that are farther from their nearest picture than that is from others.
     pub(super) authentic: f64,
     /// Pictures, and works among them: duplicates are counted once.
@@ -91,6 +93,7 @@ impl Calibration {
             max_ratio: threshold(|it| it.ratio, widest[1]),
             found: (0, others.len()),
             works: Vec::new(),
+            alike: (0, 0),
             authentic: num_authentic as f64 / of_works.len().max(1) as f64,
             pictures: (bank.num_pictures(), bank.works().len()),
         };
@@ -98,6 +101,7 @@ impl Calibration {
         // a work that is the only one has no match
         let alike = works.iter().zip(&of_works).map(|(idx, it)| (*idx, calibration.is_copy(it)));
         calibration.works = alike.collect();
+        calibration.alike = count_of(calibration.works.iter());
         Ok(calibration)
     }
 
@@ -115,20 +119,14 @@ impl Calibration {
         self.found.0 as f64 / self.found.1.max(1) as f64
     }
 
-    /// Works that look like copies of others, and how many were compared.
-    pub fn alike(&self) -> (usize, usize) {
-        count_of(self.works.iter())
-    }
-
-    /// As [`Self::alike`], of the works among the pictures of a `group`, which are in order.
+    /// As `alike`, of the works among the pictures of a `group`, which are in order.
     pub(super) fn alike_among(&self, group: &[u32]) -> (usize, usize) {
         count_of(self.works.iter().filter(|(idx, _)| group.binary_search(idx).is_ok()))
     }
 
     /// Whether works can be told from copies: at most one in a thousand looks like one, or one.
     pub fn is_separable(&self) -> bool {
-        let (alike, compared) = self.alike();
-        alike <= (compared / WORKS_PER_ALARM).max(1)
+        self.alike.0 <= (self.alike.1 / WORKS_PER_ALARM).max(1)
     }
 }
 
