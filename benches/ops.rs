@@ -5,7 +5,7 @@
 //! in floating-point operations, to be held against `matmul`. Gradients are those of `sum(y)`:
 //! they include the passes that turn it into a gradient of `y` (`gradient of a sum`).
 //!
-//! `cargo bench -- --quick` times all, `RAYON_NUM_THREADS=1` before it on one thread.
+//! `cargo bench --bench ops -- --quick` times all, `RAYON_NUM_THREADS=1` before it on one thread.
 
 #![expect(clippy::unwrap_used, reason = "a bench has nobody to report to")]
 

@@ -17,7 +17,8 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let cli = Cli::parse();
     sandbox::close(cli.launch());
-    set_variables();
+    let threads = threads(cli.threads());
+    set_variables(threads);
     let decoder_host = cli.reads_pictures().then(decoder::start).transpose();
     raise_allocator_thresholds();
     log::install(cli.log_stream());
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    if let Err(error) = start_pool(cli.threads()) {
+    if let Err(error) = start_pool(threads) {
         tracing::error!("threads cannot be started: {error}");
         return ExitCode::from(1);
     }
@@ -60,27 +61,32 @@ fn main() -> ExitCode {
     }
 }
 
-/// Settings that libraries read from the environment: candle's pool of threads is off (they spin for
-/// work and take the cores from ours), and errors carry no backtrace, which would end up in a public
-/// log.
+/// As many as were asked for, or as the machine or container allows.
+fn threads(asked: Option<usize>) -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    let default = allowed.min(num_cpus::get_physical()); // two threads of one core share its units
+    asked.unwrap_or(default).clamp(1, MAX_THREADS)
+}
+
+/// Settings that libraries read from the environment: candle cuts its matrix products for as many
+/// threads as the pool has, its own pool is off (its threads spin for work and take the cores from
+/// ours), and errors carry no backtrace, which would end up in a public log.
 #[expect(unsafe_code, reason = "set_var, while there is one thread only")]
-fn set_variables() {
+fn set_variables(threads: usize) {
     // SAFETY: nothing has started a thread yet; reading the command line does not.
     unsafe {
+        std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
         std::env::set_var("CANDLE_NUM_THREADS", "1");
         std::env::remove_var("RUST_BACKTRACE");
         std::env::remove_var("RUST_LIB_BACKTRACE");
     }
 }
 
-/// Starts the one pool of threads, of the size that the machine or container allows.
+/// Starts the one pool of threads.
 ///
 /// This thread is one of them: what it shares out it also works at, and with one thread nothing is
 /// handed over at all. Other threads may use the pool's help (`ops::cpu::share`), but must not wait
 /// for it to do their work alone: with one thread it has none that would.
-fn start_pool(threads: Option<usize>) -> Result<(), rayon::ThreadPoolBuildError> {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    let default = allowed.min(num_cpus::get_physical()); // two threads of one core share its units
-    let threads = threads.unwrap_or(default).clamp(1, MAX_THREADS);
+fn start_pool(threads: usize) -> Result<(), rayon::ThreadPoolBuildError> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()
 }

@@ -20,6 +20,9 @@ mod weights;
 use job::{log_of, program};
 use weights::{Home, cell};
 
+/// The longest time that a busy machine may need for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The program with its page open.
 struct Served {
     child: Child,
@@ -48,6 +51,7 @@ impl Served {
     /// An answer to a request with these lines behind its first.
     fn ask(&self, first: &str, lines: &[&str]) -> Answer {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let first = format!("{first} HTTP/1.1");
         let request =
             [&[first.as_str(), "Connection: close"], lines, &["", ""]].concat().join("\r\n");
@@ -87,6 +91,15 @@ impl Answer {
     fn error(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
     }
+}
+
+/// Pictures are made beside the main thread, which is the pool's only one then, and waits for requests.
+#[test]
+fn one_thread_is_enough() {
+    let home = Home::new(16, 2);
+    let path = "/api/picture?seed=1&class=1&layers=0-3&by=0,2";
+    let [one, two] = ["1", "2"].map(|count| Served::new(&home, &["--threads", count]).pixels(path));
+    assert!(one == two);
 }
 
 #[test]

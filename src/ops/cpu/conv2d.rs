@@ -52,7 +52,8 @@ pub(in crate::ops) fn flop(kind: Kind, g: &Geometry) -> f64 {
     2.0 * (g.n * g.c * g.o * products(tile, kind, g)) as f64
 }
 
-/// Products of an image and a pair of channels, with tiles of this side or directly.
+/// Products of an image and a pair of channels, with tiles of this side or directly (where, at stride
+/// 1, the output is taken to be as large as the input).
 fn products(tile: Option<usize>, kind: Kind, g: &Geometry) -> usize {
     let Some(tile) = tile else { return g.oh() * g.ow() * g.kh * g.kw };
     let is_mirrored = kind == Kind::GradInput && g.stride == 1;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 /// Does `work` for each of `parts`.
 ///
 /// # Panics
-/// Panics if `work` does, after the parts that others are at.
+/// Panics if `work` does, after others have done the rest.
 pub(super) fn share<P: Send>(
     parts: impl ExactSizeIterator<Item = P> + Send,
     work: impl Fn(P) + Sync,
@@ -31,8 +31,7 @@ pub(super) fn share_with<P: Send, S>(
         return;
     }
     let parts = Mutex::new(parts);
-    // A panic of `work` leaves the lock alone, one of the iterator ends all.
-    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next(); // `work` has no lock
     let take_parts = || {
         let mut memory = memory();
         while let Some(part) = next() {
