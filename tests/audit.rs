@@ -189,14 +189,14 @@ fn a_set_that_is_like_itself_is_inconclusive() {
 /// however few of the whole set are alike. Drawings that are given back are found beside them.
 #[test]
 fn a_class_that_is_like_itself_hides_nothing_and_is_no_alarm() {
-    let discs = (0..100).map(|seed| ("discs", disc(seed)));
-    let drawings = (0..400).map(|seed| ("drawings", drawing(16, seed)));
+    let discs = (0..150).map(|seed| ("discs", disc(seed)));
+    let drawings = (0..600).map(|seed| ("drawings", drawing(16, seed)));
     let auditor = Auditor::new(&set_of_classes(discs.chain(drawings), Cond::Folders), 0).unwrap();
     assert!(!auditor.calibration().is_separable(), "{:?}", auditor.calibration());
     for (gives_back, verdict) in [(false, Verdict::Inconclusive), (true, Verdict::Withhold)] {
         let sample = |i: u64| match i % 5 {
             0 => disc(10_000 + i),
-            _ if gives_back => augmented(&drawing(16, i % 400), 16, i),
+            _ if gives_back => augmented(&drawing(16, i % 600), 16, i),
             _ => drawing(16, 1_000_000 + i),
         };
         let finding = finding_among(&auditor, (0..600).map(sample));

@@ -6,17 +6,18 @@
 //!
 //! 1. Where less than 99 % of planted copies are found, or the samples are too few to tell a share
 //!    as small as the limit, the audit is inconclusive.
-//! 2. Where the bound on the share of near-copies is within the limit it passes, unless samples as
+//! 2. It is withheld if the samples that are nearest to one asset, or one class, are near-copies more
+//!    often than the limit, at 95 % confidence: the rest of the set hides nothing.
+//! 3. Where the bound on the share of near-copies is within the limit it passes, unless samples as
 //!    a whole lie nearer to the pictures than new pictures would: fewer are authentic than 0.8
 //!    times as many as among the works themselves, or data copying is below -3.
-//! 3. It is withheld if the samples that are nearest to one asset, or one class, are near-copies more
-//!    often than the limit, at 95 % confidence: the rest of the set hides nothing.
-//! 4. Else it is withheld if works can be told from copies, or if more samples look like copies
-//!    than works do. What is left is inconclusive: the set is as much like itself as the samples
-//!    are like it.
+//! 4. Else it is withheld if works can be told from copies. What is left is inconclusive: the set is
+//!    as much like itself as the samples are like it.
 //!
-//! Where works look like copies of each other (trousers, among clothes), "more often" in rules 3 and 4
-//! means at three times the odds that the works of the same asset or class have.
+//! Where works of the set look like copies of each other (trousers, among clothes), rule 2 holds only for
+//! shares at more than three times the odds that the works of the same asset or class have, or
+//! those of the set where few of these were compared; and what is left to rule 4 is withheld if all
+//! samples together have more than three times the odds of all works.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -147,8 +148,10 @@ impl Audit<'_> {
         let (count, total) = (calibration.count(&self.matches), self.matches.len());
         let (bound, power) = (upper(count, total), calibration.power());
         let odds = |share: f64| share / (1.0 - share);
-        let exceeds = |least: f64, alike: (usize, usize)| {
-            calibration.is_separable() || odds(least) > MIN_ODDS * odds(upper(alike.0, alike.1))
+        let exceeds = |least: f64, (alike, compared): (usize, usize)| {
+            let share = alike as f64 / compared.max(1) as f64;
+            calibration.is_separable()
+                || (least > upper(alike, compared) && odds(least) > MIN_ODDS * odds(share))
         };
         let is_copied = |(least, alike): (f64, _)| least > limit && exceeds(least, alike);
         let verdict = if power < MIN_POWER || upper(0, total) > limit {

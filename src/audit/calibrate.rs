@@ -37,6 +37,9 @@ const FEW: (usize, [f32; 2]) = (200, [0.6, 0.5]);
 /// Works that are compared with all others, at most.
 const MAX_WORKS: usize = 2048;
 
+/// Works of a group that tell how much it is like itself.
+const MIN_COMPARED: usize = 100;
+
 /// What a copy is in a set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
@@ -119,9 +122,12 @@ impl Calibration {
         self.found.0 as f64 / self.found.1.max(1) as f64
     }
 
-    /// As `alike`, of the works among the pictures of a `group`, which are in order.
+    /// As `alike`, of the works among the pictures of a `group`, which are in order; of the whole set
+    /// where too few of the group were compared to say it.
     pub(super) fn alike_among(&self, group: &[u32]) -> (usize, usize) {
-        count_of(self.works.iter().filter(|(idx, _)| group.binary_search(idx).is_ok()))
+        let works = self.works.iter().filter(|(idx, _)| group.binary_search(idx).is_ok());
+        let of_group = count_of(works);
+        if of_group.1 < MIN_COMPARED { self.alike } else { of_group }
     }
 
     /// Whether works can be told from copies: at most one in a thousand looks like one, or one.
