@@ -21,7 +21,7 @@ use job::{log_of, program};
 use weights::{Home, cell};
 
 /// The longest time that a busy machine may need for an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program with its page open.
 struct Served {
