@@ -37,7 +37,7 @@ const MIN_POWER: f64 = 0.99;
 /// Authentic samples, as a share of what works have; said of so many works at least.
 const MIN_AUTHENTIC: (f64, usize) = (0.8, 100);
 /// Where works are alike, copies among samples must have so many times the odds that they have among
-/// works. What honest weights make is more usual than works are: they reach twice the odds.
+/// works: what honest weights make is more usual than works are, and more of it lies near a picture.
 const MIN_ODDS: f64 = 3.0;
 /// Data copying below this is no chance; said of so many held-out pictures at least.
 const MIN_COPYING: (f64, usize) = (-3.0, 100);
@@ -186,8 +186,7 @@ impl Audit<'_> {
         let calibration = &self.auditor.calibration;
         let num_authentic = self.matches.iter().filter(|it| it.is_authentic).count();
         let share = num_authentic as f64 / self.matches.len().max(1) as f64;
-        calibration.works.len() < MIN_AUTHENTIC.1
-            || share >= MIN_AUTHENTIC.0 * calibration.authentic
+        calibration.alike.1 < MIN_AUTHENTIC.1 || share >= MIN_AUTHENTIC.0 * calibration.authentic
     }
 
     /// Whether samples are as far from the pictures as held-out ones are, or nearly.

@@ -36,7 +36,6 @@ const WIDEST: [f32; 2] = [0.5, 0.4];
 const FEW: (usize, [f32; 2]) = (200, [0.6, 0.5]);
 /// Works that are compared with all others, at most.
 const MAX_WORKS: usize = 2048;
-
 /// Works of a group that tell how much it is like itself.
 const MIN_COMPARED: usize = 100;
 

@@ -149,7 +149,7 @@ fn apply(a: &Traced, b: &Traced, op: Conv2d) -> Result<Traced> {
     if !cuda::has_convolutions(a.device()) || op.is_better_as_product(a) {
         return op.reference(a, b);
     }
-    let flop = kernel::flop(op.kind, &op.geometry);
+    let flop = || kernel::flop(op.kind, &op.geometry);
     let y = cost::clock_convolution(op.name(), &op.geometry, flop, || {
         a.value().contiguous()?.apply_op2_no_bwd(&b.value().contiguous()?, &op)
     })?;

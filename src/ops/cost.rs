@@ -207,7 +207,7 @@ pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 pub(super) fn clock_convolution<T>(
     kind: &str,
     g: &Geometry,
-    flop: f64,
+    flop: impl FnOnce() -> f64,
     work: impl FnOnce() -> T,
 ) -> T {
     if !is_clock() {
@@ -215,7 +215,7 @@ pub(super) fn clock_convolution<T>(
     }
     let name = name_of(kind, g);
     let result = clock(&name, work);
-    note(&name, &Tally { flop, ..Tally::default() });
+    note(&name, &Tally { flop: flop(), ..Tally::default() });
     result
 }
 

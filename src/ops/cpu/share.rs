@@ -31,7 +31,8 @@ pub(super) fn share_with<P: Send, S>(
         return;
     }
     let parts = Mutex::new(parts);
-    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next(); // `work` has no lock
+    // Nobody does `work` under the lock, so its panics do not poison it.
+    let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
     let take_parts = || {
         let mut memory = memory();
         while let Some(part) = next() {
