@@ -17,7 +17,7 @@ use crate::ops::device::{DeviceChoice, DeviceKind, computes_in, open};
 use crate::ops::rng::{Rng, Stream};
 use crate::ops::selftest::{Way, cases};
 use crate::ops::{conv2d, normals};
-use crate::train::selftest::{tolerance, training_errors};
+use crate::train::selftest::{gradient_errors, tolerance, training_errors};
 
 /// Side of the matrix product that is timed.
 const GEMM: usize = 4096;
@@ -90,14 +90,20 @@ fn ops(out: &mut impl Write, device: &Device, way: Way) -> Result<usize> {
     Ok(num_bad)
 }
 
-/// One line for a few steps of a tiny network; says whether they differ.
+/// A line for the gradients of a tiny network's phases and one for a few of its steps; says how many
+/// differ.
 fn training(out: &mut impl Write, device: &Device, precision: Precision) -> Result<usize> {
-    let errors = training_errors(device, precision)?;
-    let list: Vec<_> = errors.iter().map(|error| format!("{error:.1e}")).collect();
-    let is_bad = !errors.iter().all(|error| *error <= tolerance(precision));
-    let verdict = if is_bad { "  DIFFERS" } else { "" };
-    writeln!(out, "training in {precision:?}, step by step: {}{verdict}", list.join(" "))?;
-    Ok(usize::from(is_bad))
+    let mut line = |title: &str, errors: &[f64]| -> Result<usize> {
+        let list: Vec<_> = errors.iter().map(|error| format!("{error:.1e}")).collect();
+        let is_bad = !errors.iter().all(|error| *error <= tolerance(precision));
+        let verdict = if is_bad { "  DIFFERS" } else { "" };
+        writeln!(out, "{title}: {}{verdict}", list.join(" "))?;
+        Ok(usize::from(is_bad))
+    };
+    let gradients = format!("gradients of Gmain, Greg, Dmain, Dreg in {precision:?}");
+    let steps = format!("training in {precision:?}, step by step");
+    Ok(line(&gradients, &gradient_errors(device, precision)?)?
+        + line(&steps, &training_errors(device, precision)?)?)
 }
 
 fn speeds(out: &mut impl Write, device: &Device) -> Result<()> {

@@ -69,6 +69,8 @@ pub enum Part {
     Convolutions,
     /// The optimizer, in full precision only.
     Optimizer,
+    /// Candle's own ops.
+    Candle,
 }
 
 /// How an op is computed.
@@ -143,6 +145,7 @@ impl Case {
     pub fn takes(&self, way: Way) -> bool {
         match self.part {
             Part::Convolutions => true,
+            Part::Candle => !way.is_narrow(),
             Part::Kernels => way != Way::Tf32,
             Part::Optimizer => way != Way::Tf32 && !way.is_narrow(),
         }
@@ -201,8 +204,8 @@ pub struct Verdict {
 pub fn settle(device: &Device, ways: &[Way]) -> Result<Verdict> {
     let cases = cases()?;
     let mut verdict = Verdict { num_ops: cases.len(), distrusted: Vec::new() };
-    // The kernels first: layers need them beside convolutions.
-    for part in [Part::Kernels, Part::Optimizer, Part::Convolutions] {
+    // Candle first, which the reference path consists of; layers need kernels and convolutions.
+    for part in [Part::Candle, Part::Kernels, Part::Optimizer, Part::Convolutions] {
         let of_part: Vec<&Case> = cases.iter().filter(|case| case.part == part).collect();
         let found = first_bad(&of_part, device, ways);
         let Err(error) = found else { continue };
@@ -212,7 +215,7 @@ pub fn settle(device: &Device, ways: &[Way]) -> Result<Verdict> {
         match part {
             Part::Kernels => use_kernels(Path::Reference),
             Part::Convolutions => use_cudnn(Path::Reference),
-            Part::Optimizer => return Err(error), // there is no other
+            Part::Candle | Part::Optimizer => return Err(error), // there is no other
         }
         first_bad(&of_part, device, ways)?;
         verdict.distrusted.push(part);
@@ -278,7 +281,7 @@ pub(super) fn derivatives(
 }
 
 /// Length of the difference, relative to the length of what is expected.
-fn distance(ours: &[Tensor], expected: &[Tensor]) -> Result<f64> {
+pub(crate) fn distance(ours: &[Tensor], expected: &[Tensor]) -> Result<f64> {
     let (mut difference, mut length) = (0.0, 0.0);
     for (ours, expected) in ours.iter().zip(expected) {
         for (ours, expected) in values(ours)?.iter().zip(values(expected)?) {

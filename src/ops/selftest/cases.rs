@@ -29,6 +29,7 @@ pub fn cases() -> Result<Vec<Case>> {
     cases.extend(pictures(&mut draws)?);
     cases.extend(elementwise(&mut draws)?);
     cases.extend(layers(&mut draws)?);
+    cases.extend(by_candle(&mut draws)?);
     Ok(cases)
 }
 
@@ -196,6 +197,37 @@ fn layers(draws: &mut Draws) -> Result<Vec<Case>> {
             let filter = Filter::stylegan2();
             let resample = Resample { filter: &filter, up: 1, down: 2 };
             conv2d_resample(&a[0], &a[1], resample, 1, 0.1)
+        }),
+    ])
+}
+
+/// What the networks and the augmentations leave to candle.
+fn by_candle(draws: &mut Draws) -> Result<Vec<Case>> {
+    let part = Part::Candle;
+    let colors = vec![
+        draws.normals((35, 3, 12, 13))?,
+        draws.normals((35, 3, 3))?,
+        draws.normals((35, 3, 1))?,
+    ];
+    let affine = vec![draws.normals((9, 33))?, draws.normals((20, 33))?];
+    let moved = vec![draws.normals((5, 3, 6, 7))?];
+    let grouped = vec![draws.normals((8, 6, 4, 4))?];
+    Ok(vec![
+        case(part, "matrix of each image", colors, |a| {
+            let x = a[0].flatten_from(2)?;
+            a[1].matmul(&x)?.broadcast_add(&a[2])?.reshape(a[0].shape())
+        }),
+        case(part, "matrix product", affine, |a| a[0].matmul(&a[1].t()?)),
+        case(part, "some images of a batch", moved, |a| {
+            let indices = |idx: &[u32]| Tensor::new(idx, a[0].device());
+            let doubled = (a[0].index_select(&indices(&[1, 3, 4])?, 0)? * 2.0)?;
+            Traced::cat(&[a[0].clone(), doubled], 0)?.index_select(&indices(&[0, 5, 2, 6, 7])?, 0)
+        }),
+        case(part, "deviation within a group", grouped, |a| {
+            let x = a[0].reshape((4, 2, 6, 4, 4))?;
+            let x = x.broadcast_sub(&x.mean_keepdim(0)?)?;
+            let deviation = (x.sqr()?.mean_keepdim(0)? + 1e-8)?.sqrt()?.mean_keepdim((2, 3, 4))?;
+            deviation.broadcast_as((4, 2, 6, 4, 4))?.reshape((8, 6, 4, 4))
         }),
     ])
 }
