@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{Result, Tensor};
 
 use super::draws::{Phase, Round};
-use super::ranks::{Total, mean, pl_means};
+use super::ranks::{Total, means, pl_means};
 use super::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, StepStats, Trainer};
 
 impl Trainer {
@@ -16,7 +16,8 @@ impl Trainer {
             let result = self.networks.g_main(&round.g_main)?;
             total.add(result.grads)?;
             total.w_means.push(result.w_mean);
-            total.loss += mean(&result.loss)? / rounds.len() as f64;
+            let [loss] = means([&result.loss])?;
+            total.loss += loss / rounds.len() as f64;
         }
         stats.g_loss = total.loss;
         if let Some(grads) = self.settle(Phase::Gmain, total, stats)? {
@@ -42,7 +43,8 @@ impl Trainer {
             total.w_means.push(lengths.w_mean.clone());
             let result = self.networks.g_reg(lengths, before, weights)?;
             total.add(result.grads)?;
-            total.loss += mean(&result.pl_penalty)? / rounds.len() as f64;
+            let [pl_penalty] = means([&result.pl_penalty])?;
+            total.loss += pl_penalty / rounds.len() as f64;
         }
         stats.pl_penalty = Some(total.loss);
         if let Some(grads) = self.settle(Phase::Greg, total, stats)? {
@@ -62,10 +64,13 @@ impl Trainer {
             total.add(result.grads)?;
             total.w_means.push(result.w_mean);
             let share = 1.0 / rounds.len() as f64;
-            total.loss += mean(&result.loss)? * share;
-            stats.fake_score += mean(&result.fake_logits)? * share;
-            stats.real_score += mean(&result.real_logits)? * share;
-            stats.real_sign += mean(&result.real_logits.sign()?)? * share;
+            let (fake_logits, real_logits) = (&result.fake_logits, &result.real_logits);
+            let [loss, fake_score, real_score, real_sign] =
+                means([&result.loss, fake_logits, real_logits, &real_logits.sign()?])?;
+            total.loss += loss * share;
+            stats.fake_score += fake_score * share;
+            stats.real_score += real_score * share;
+            stats.real_sign += real_sign * share;
         }
         stats.d_loss = total.loss;
         if let Some(grads) = self.settle(Phase::Dmain, total, stats)? {
@@ -83,9 +88,9 @@ impl Trainer {
             let augment = round.d_reg_reals.as_ref();
             let result = self.networks.d_reg(&round.reals, augment, weights)?;
             total.add(result.grads)?;
+            let [r1_penalty, real_score] = means([&result.r1_penalty, &result.real_logits])?;
             // a slope of 0 where activations are no numbers must not pass for a flat D
-            let logits = mean(&result.real_logits)? * 0.0;
-            total.loss += mean(&result.r1_penalty)? / rounds.len() as f64 + logits;
+            total.loss += r1_penalty / rounds.len() as f64 + real_score * 0.0;
         }
         stats.r1_penalty = Some(total.loss);
         if let Some(grads) = self.settle(Phase::Dreg, total, stats)? {

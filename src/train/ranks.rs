@@ -219,7 +219,7 @@ impl Total {
         }
         member.all_reduce_sum(&mut grads)?;
         let mut more = grads.split_off(num_grads);
-        let loss = mean(&more[0])?;
+        let [loss] = means([&more[0]])?;
         let w_means = match more.split_off(1).pop() {
             Some(table) => {
                 (0..table.dim(0)?).map(|round| table.get(round)).collect::<Result<_>>()?
@@ -237,7 +237,7 @@ pub(super) fn pl_means(
     pl_mean: f64,
     lengths: &Tensor,
 ) -> Result<(f64, f64)> {
-    let mean_length = mean(lengths)?;
+    let [mean_length] = means([lengths])?;
     let Some(member) = member else { return Ok((pl_mean, moved_pl_mean(pl_mean, mean_length))) };
     let mut mean_lengths = vec![0.0; member.num_ranks()];
     mean_lengths[member.rank()] = mean_length;
@@ -278,10 +278,12 @@ fn sum_over_ranks(member: &Member, values: &[f64]) -> Result<Vec<f64>> {
     sums[0].to_vec1()
 }
 
-/// The mean of all elements.
-pub(super) fn mean(x: &Tensor) -> Result<f64> {
+/// The means of some tensors of one size, which come from the device together.
+pub(super) fn means<const N: usize>(tensors: [&Tensor; N]) -> Result<[f64; N]> {
     cost::copied();
-    x.to_dtype(DType::F64)?.mean_all()?.to_scalar()
+    let rows = tensors.map(Tensor::flatten_all).into_iter().collect::<Result<Vec<_>>>()?;
+    let means: Vec<f64> = Tensor::stack(&rows, 0)?.to_dtype(DType::F64)?.mean(1)?.to_vec1()?;
+    Ok(std::array::from_fn(|idx| means[idx]))
 }
 
 #[cfg(test)]
