@@ -226,6 +226,35 @@ fn what_is_more_usual_than_the_set_is_no_alarm() {
     assert_eq!(of_copied.verdict, Verdict::Withhold, "{of_copied}");
 }
 
+/// A picture of 32 pixels without its details.
+fn smooth(planar: &[u8], deviation: f32) -> Vec<u8> {
+    let pixel =
+        |x: u32, y: u32| image::Rgb([0, 1, 2].map(|c| planar[c * 1024 + (y * 32 + x) as usize]));
+    let picture = image::imageops::blur(&image::RgbImage::from_fn(32, 32, pixel), deviation);
+    let value = |i: usize| picture.as_raw()[i % 1024 * 3 + i / 1024];
+    (0..3 * 1024).map(value).collect()
+}
+
+/// Early pictures of a generator are smooth, and so nearer to others than these are to each other:
+/// that is no copying. Pictures of the set that are given back without their details are.
+#[test]
+fn what_is_smooth_is_no_copy_unless_of_a_picture() {
+    let dataset = drawings(32, 0..400);
+    let auditor = Auditor::new(&dataset, 0).unwrap();
+    for (first, verdict) in [(20_000, Verdict::Pass), (0, Verdict::Withhold)] {
+        for deviation in [2.0, 3.0, 4.0] {
+            let samples: Vec<_> =
+                (first..first + 400).map(|seed| smooth(&drawing(32, seed), deviation)).collect();
+            let mut audit = auditor.begin();
+            for _ in 0..2 {
+                audit.add(&images(32, samples.iter().map(Vec::as_slice))).unwrap();
+            }
+            let finding = audit.finding(LIMIT);
+            assert_eq!(finding.verdict, verdict, "{deviation}: {finding}");
+        }
+    }
+}
+
 /// Held-out pictures are no copies; against them a copycat's samples are seen as a whole, too.
 #[test]
 fn few_samples_say_nothing_and_near_copies_are_named() {

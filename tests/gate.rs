@@ -53,11 +53,20 @@ fn the_owner_can_look_as_well() {
     assert!(output.status.success(), "{}", log_of(&output));
     let header = loaded(&tree);
     assert_eq!((&header.audit["verdict"], &header.audit["samples"]), (&"pass".into(), &640.into()));
-    let mut audit = program();
-    audit.args(["audit", "--json", "--seed", "5"]);
-    audit.arg("--weights").arg(tree.path("outputs/generator.safetensors"));
-    audit.arg("--data").arg(tree.path("inputs/more-pictures.zip"));
-    let output = audit.output().unwrap();
-    assert!(output.status.success(), "{}", log_of(&output));
-    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), header.audit);
+    let audit = |held_out: Option<&str>| {
+        let mut audit = program();
+        audit.args(["audit", "--json", "--seed", "5"]);
+        audit.arg("--weights").arg(tree.path("outputs/generator.safetensors"));
+        audit.arg("--data").arg(tree.path("inputs/more-pictures.zip"));
+        audit.args(held_out.iter().flat_map(|path| ["--held-out".into(), tree.path(path)]));
+        let output = audit.output().unwrap();
+        assert!(output.status.success(), "{}", log_of(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(audit(None), header.audit);
+    assert_eq!(
+        audit(Some("inputs/more-pictures.zip")),
+        header.audit,
+        "nothing is nearer than these"
+    );
 }

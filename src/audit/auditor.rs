@@ -10,7 +10,7 @@
 //!    often than the limit, at 95 % confidence: the rest of the set hides nothing.
 //! 3. Where the bound on the share of near-copies is within the limit it passes, unless samples as
 //!    a whole lie nearer to the pictures than new pictures would: fewer are authentic than 0.8
-//!    times as many as among the works themselves, or data copying is below -3.
+//!    times as many as among the works themselves, smooth or as they are, or data copying is below -3.
 //! 4. Else it is withheld if works can be told from copies. What is left is inconclusive: the set is
 //!    as much like itself as the samples are like it.
 //!
@@ -23,7 +23,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::bound::{lower, lower_of_many, upper};
-use super::calibrate::Calibration;
+use super::calibrate::{Calibration, authentic};
 use super::cells::cells;
 use super::copying::{Placed, data_copying};
 use super::finding::{Finding, Verdict};
@@ -184,9 +184,8 @@ impl Audit<'_> {
     /// Whether samples are as far from the pictures as these are from each other, or nearly.
     fn is_authentic(&self) -> bool {
         let calibration = &self.auditor.calibration;
-        let num_authentic = self.matches.iter().filter(|it| it.is_authentic).count();
-        let share = num_authentic as f64 / self.matches.len().max(1) as f64;
-        calibration.alike.1 < MIN_AUTHENTIC.1 || share >= MIN_AUTHENTIC.0 * calibration.authentic
+        let least = MIN_AUTHENTIC.0 * calibration.authentic;
+        calibration.alike.1 < MIN_AUTHENTIC.1 || authentic(&self.matches) >= least
     }
 
     /// Whether samples are as far from the pictures as held-out ones are, or nearly.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Version of the method: of descriptors, thresholds and rules.
-pub const METHOD: u32 = 2;
+pub const METHOD: u32 = 3;
 
 /// Whether weights may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,9 @@ impl fmt::Display for Finding {
         }
         let verdict = match self.verdict {
             Verdict::Pass => "pass",
+            Verdict::Withhold if self.near_copies == 0 => {
+                "withhold, as a whole nearer to the pictures than new ones would be"
+            }
             Verdict::Withhold => "withhold",
             Verdict::Inconclusive => "inconclusive",
         };
@@ -82,6 +85,10 @@ mod tests {
         let some = Finding::new(Verdict::Withhold, (7, 600), 0.02, 1.0);
         assert!(
             some.to_string().starts_with("7 near-copies found among 600 samples (at most 2.00 %")
+        );
+        let near = Finding::new(Verdict::Withhold, (0, 600), 0.005, 1.0).to_string();
+        assert!(
+            near.ends_with(": withhold, as a whole nearer to the pictures than new ones would be")
         );
         let json = serde_json::to_string(&some).unwrap();
         assert!(json.contains(r#""verdict":"withhold","samples":600,"near_copies":7"#), "{json}");

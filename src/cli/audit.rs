@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -29,6 +29,10 @@ pub(super) struct AuditArgs {
     /// The folder, archive or picture that it was trained on.
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+    /// At least 100 pictures of the same kind that it was not trained on: whether samples lie nearer
+    /// to the others than these do is asked as well.
+    #[arg(long, value_name = "PATH")]
+    held_out: Option<PathBuf>,
     /// Prints one JSON object on stdout.
     #[arg(long)]
     json: bool,
@@ -39,6 +43,7 @@ pub(super) struct AuditArgs {
 pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
     let params = args.params.params()?;
     must_exist(&args.data)?;
+    args.held_out.as_deref().map_or(Ok(()), must_exist)?;
     let bytes = fs::read(&args.weights)
         .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
     let opened = open(params.device)?;
@@ -46,9 +51,12 @@ pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
         .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
     let params = Params { resolution: Some(header.model.img_resolution), ..params };
     let options = params.load_options(opened.kind, limits::memory_limit());
-    let assets = [asset_at(&args.data)];
-    let scanned = scan(&assets, &options, &stop)?;
-    let batches = Batches::new(load(&assets, &options, &scanned, &stop)?, params.seed);
+    let pictures = |path: &Path| {
+        let assets = [asset_at(path)];
+        load(&assets, &options, &scan(&assets, &options, &stop)?, &stop)
+    };
+    let batches = Batches::new(pictures(&args.data)?, params.seed);
+    let held_out = args.held_out.as_deref().map(pictures).transpose()?;
     let (dataset, label_pool) = (batches.dataset(), batches.label_pool(&opened.device)?);
     let (asked, has) = (header.model.c_dim, dataset.label_dim());
     if asked != has {
@@ -66,7 +74,11 @@ pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
     };
     let mut gate = Gate::new(Level::Report, params.seed);
     let cancel = Cancel { flag: Some(stop), deadline: None };
-    let Some(finding) = cancel::unless_due(&cancel, || gate.audit(&g, training))? else {
+    let look = || {
+        held_out.as_ref().map_or(Ok(()), |held_out| gate.hold_out(dataset, held_out))?;
+        gate.audit(&g, training)
+    };
+    let Some(finding) = cancel::unless_due(&cancel, look)? else {
         info!("stopped before the audit was done");
         return Ok(());
     };

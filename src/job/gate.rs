@@ -93,6 +93,15 @@ impl Gate {
         Ok(self.auditor.insert(auditor))
     }
 
+    /// Pictures of the same kind that are not trained on, to compare samples with as well.
+    ///
+    /// # Errors
+    /// As [`Auditor::hold_out`].
+    pub fn hold_out(&mut self, dataset: &Dataset, held_out: &Dataset) -> Result<()> {
+        self.prepare(dataset)?;
+        self.auditor.as_mut().map_or(Ok(()), |auditor| auditor.hold_out(held_out))
+    }
+
     /// How long a look at a generator takes, where there was one.
     pub fn time(&self) -> Option<Duration> {
         self.time
