@@ -10,7 +10,9 @@
 //!    often than the limit, at 95 % confidence: the rest of the set hides nothing.
 //! 3. Where the bound on the share of near-copies is within the limit it passes, unless samples as
 //!    a whole lie nearer to the pictures than new pictures would: fewer are authentic than 0.8
-//!    times as many as among the works themselves, smooth or as they are, or data copying is below -3.
+//!    times as many as among the works themselves, at 95 % confidence, or data copying is below -3.
+//!    Smooth pictures lie nearer to others, so works and held-out pictures count as smooth as the
+//!    samples are, and as they are.
 //! 4. Else it is withheld if works can be told from copies. What is left is inconclusive: the set is
 //!    as much like itself as the samples are like it.
 //!
@@ -23,7 +25,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::bound::{lower, lower_of_many, upper};
-use super::calibrate::{Calibration, authentic};
+use super::calibrate::{Calibration, Level, MAX_WORKS, SMOOTH};
 use super::cells::cells;
 use super::copying::{Placed, data_copying};
 use super::finding::{Finding, Verdict};
@@ -31,6 +33,7 @@ use super::frame::{Frame, Square};
 use super::matching::{Match, matches};
 use super::nearest::Bank;
 use crate::data::Dataset;
+use crate::ops::rng::{Rng, Stream};
 
 /// Planted copies that must be found.
 const MIN_POWER: f64 = 0.99;
@@ -39,8 +42,10 @@ const MIN_AUTHENTIC: (f64, usize) = (0.8, 100);
 /// Where works are alike, copies among samples must have so many times the odds that they have among
 /// works: what honest weights make is more usual than works are, and more of it lies near a picture.
 const MIN_ODDS: f64 = 3.0;
-/// Data copying below this is no chance; said of so many held-out pictures at least.
-const MIN_COPYING: (f64, usize) = (-3.0, 100);
+/// Data copying below this is no chance.
+const MIN_COPYING: f64 = -3.0;
+/// Held-out pictures that can tell whether data is copied.
+pub const MIN_HELD_OUT: usize = 100;
 
 /// A set of pictures, ready to be compared with samples. Private data, as [`Dataset`] is.
 pub struct Auditor {
@@ -51,7 +56,8 @@ pub struct Auditor {
     groups: Vec<Vec<u32>>,
     /// Cell of each picture, where pictures are held out.
     cells: Vec<u32>,
-    held_out: Vec<Placed>,
+    /// Held-out pictures, as they are and under each Gaussian.
+    held_out: Vec<Vec<Placed>>,
     seed: u64,
 }
 
@@ -70,17 +76,29 @@ impl Auditor {
         Ok(Self { frame, bank, calibration, groups, cells, held_out, seed })
     }
 
-    /// Pictures of the same kind that are not trained on: with them the audit asks for data copying.
+    /// Pictures of the same kind that are not trained on: with [`MIN_HELD_OUT`] of them the audit asks
+    /// for data copying. Says how many were looked at, 2,048 at most, and how many of these look like
+    /// copies of the set.
     ///
     /// # Errors
     /// Fails if their resolution differs, memory cannot be had, or if cancelled.
-    pub fn hold_out(&mut self, pictures: &Dataset) -> Result<()> {
-        let picture = |idx| *pictures.image(idx).expose();
-        let squares: Vec<&[u8]> = (0..pictures.len()).map(picture).collect();
-        let found = self.matches(&squares)?;
+    pub fn hold_out(&mut self, pictures: &Dataset) -> Result<(usize, usize)> {
+        let order = Rng::new(self.seed, Stream::Audit, 3).permutation(pictures.len());
+        let picture = |idx: &usize| *pictures.image(*idx).expose();
+        let some: Vec<&[u8]> = order.iter().take(MAX_WORKS).map(picture).collect();
+        let squares = self.squares(&some)?;
+        let found = matches(&self.bank, &self.frame, &squares, None)?;
+        let num_alike = self.calibration.count(&found);
         self.cells = cells(self.bank.descriptors(), self.frame.len(), self.seed);
-        self.held_out = found.iter().map(|it| self.placed(it)).collect();
-        Ok(())
+        let placed = |found: Vec<Match>| found.iter().map(|it| self.placed(it)).collect::<Vec<_>>();
+        let mut held_out = vec![placed(found)];
+        for deviation in SMOOTH {
+            let smooth: Vec<_> =
+                squares.par_iter().map(|square| square.smooth(deviation)).collect();
+            held_out.push(placed(matches(&self.bank, &self.frame, &smooth, None)?));
+        }
+        self.held_out = held_out;
+        Ok((some.len(), num_alike))
     }
 
     /// What a copy is in this set.
@@ -112,13 +130,15 @@ impl Auditor {
     }
 
     fn matches(&self, pictures: &[&[u8]]) -> Result<Vec<Match>> {
+        matches(&self.bank, &self.frame, &self.squares(pictures)?, None)
+    }
+
+    fn squares(&self, pictures: &[&[u8]]) -> Result<Vec<Square>> {
         let expected = self.frame.num_bytes();
         if let Some(other) = pictures.iter().find(|picture| picture.len() != expected) {
             bail!("audit: expected pictures of {expected} values, got {}", other.len());
         }
-        let squares: Vec<Square> =
-            pictures.par_iter().map(|picture| self.frame.square(picture)).collect();
-        matches(&self.bank, &self.frame, &squares, None)
+        Ok(pictures.par_iter().map(|picture| self.frame.square(picture)).collect())
     }
 
     fn placed(&self, it: &Match) -> Placed {
@@ -158,9 +178,11 @@ impl Audit<'_> {
             Verdict::Inconclusive
         } else if self.groups().any(is_copied) {
             Verdict::Withhold
-        } else if bound <= limit && self.is_authentic() && self.is_no_data_copying() {
-            Verdict::Pass
-        } else if bound <= limit || exceeds(lower(count, total), calibration.alike) {
+        } else if bound <= limit {
+            let is_near = !self.is_authentic() || self.is_data_copying();
+            let verdict = if is_near { Verdict::Withhold } else { Verdict::Pass };
+            return Finding { is_near, ..Finding::new(verdict, (count, total), bound, power) };
+        } else if exceeds(lower(count, total), calibration.alike) {
             Verdict::Withhold
         } else {
             Verdict::Inconclusive
@@ -184,17 +206,25 @@ impl Audit<'_> {
     /// Whether samples are as far from the pictures as these are from each other, or nearly.
     fn is_authentic(&self) -> bool {
         let calibration = &self.auditor.calibration;
-        let least = MIN_AUTHENTIC.0 * calibration.authentic;
-        calibration.alike.1 < MIN_AUTHENTIC.1 || authentic(&self.matches) >= least
+        let samples = Level::of(&self.matches);
+        let most = upper(samples.authentic.0, samples.authentic.1);
+        let is_as_far =
+            |works: &Level| most >= MIN_AUTHENTIC.0 * lower(works.authentic.0, works.authentic.1);
+        calibration.alike.1 < MIN_AUTHENTIC.1
+            || calibration.levels_for(&samples).iter().any(is_as_far)
     }
 
-    /// Whether samples are as far from the pictures as held-out ones are, or nearly.
-    fn is_no_data_copying(&self) -> bool {
-        let held_out = &self.auditor.held_out;
-        if held_out.len() < MIN_COPYING.1 {
-            return true;
+    /// Whether samples are nearer to the pictures than held-out ones are, also than smooth ones where
+    /// samples are smooth.
+    fn is_data_copying(&self) -> bool {
+        let Auditor { calibration, held_out, .. } = self.auditor;
+        if held_out.first().is_none_or(|pictures| pictures.len() < MIN_HELD_OUT) {
+            return false;
         }
+        let num_levels = calibration.levels_for(&Level::of(&self.matches)).len();
         let samples: Vec<Placed> = self.matches.iter().map(|it| self.auditor.placed(it)).collect();
-        data_copying(held_out, &samples).is_none_or(|statistic| statistic > MIN_COPYING.0)
+        held_out[..num_levels].iter().all(|held_out| {
+            data_copying(held_out, &samples).is_some_and(|statistic| statistic <= MIN_COPYING)
+        })
     }
 }

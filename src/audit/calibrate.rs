@@ -36,13 +36,32 @@ const WIDEST: [f32; 2] = [0.5, 0.4];
 const FEW: (usize, [f32; 2]) = (200, [0.6, 0.5]);
 /// A young generator's pictures are smooth, and so nearer to others than works are: works under
 /// Gaussians of these deviations, as shares of the side, tell how much nearer.
-const SMOOTH: [f64; 3] = [1.0 / 32.0, 1.0 / 16.0, 1.0 / 8.0];
+pub(super) const SMOOTH: [f32; 3] = [1.0 / 32.0, 1.0 / 16.0, 1.0 / 8.0];
 /// So many works of each.
 const NUM_SMOOTH: usize = 256;
 /// Works that are compared with all others, at most.
-const MAX_WORKS: usize = 2048;
+pub(super) const MAX_WORKS: usize = 2048;
 /// Works of a group that tell how much it is like itself.
 const MIN_COMPARED: usize = 100;
+
+/// Pictures of about one smoothness.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Level {
+    /// Their median.
+    sharpness: f32,
+    /// Those that are farther from their nearest picture than that is from others, and all.
+    pub(super) authentic: (usize, usize),
+}
+
+impl Level {
+    pub(super) fn of(matches: &[Match]) -> Self {
+        let mut sharpness: Vec<f32> = matches.iter().map(|it| it.sharpness).collect();
+        sharpness.sort_unstable_by(f32::total_cmp);
+        let sharpness = sharpness.get(matches.len() / 2).copied().unwrap_or(0.0);
+        let num_authentic = matches.iter().filter(|it| it.is_authentic).count();
+        Self { sharpness, authentic: (num_authentic, matches.len()) }
+    }
+}
 
 /// What a copy is in a set.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,9 +76,8 @@ pub struct Calibration {
     pub(super) works: Vec<(u32, bool)>,
     /// Works that look like copies of others, and how many were compared.
     pub alike: (usize, usize),
-    /// Share of works that are farther from their nearest picture than that is from others; smooth ones
-    /// where they are fewer.
-    pub(super) authentic: f64,
+    /// Works as they are, and under each Gaussian.
+    levels: Vec<Level>,
     /// Pictures, and works among them: duplicates are counted once.
     pub pictures: (usize, usize),
 }
@@ -95,16 +113,20 @@ impl Calibration {
             let narrow = copies.get(rank.saturating_sub(1)).copied().unwrap_or(0.0);
             wide.min(widest).max(narrow)
         };
-        let of_smooth = smooth_ones(dataset, (frame, bank), &works[..works.len().min(NUM_SMOOTH)])?;
-        let shares = of_smooth.iter().map(|matches| authentic(matches));
-        let authentic = shares.fold(authentic(&of_works), f64::min);
+        let num_smooth = works.len().min(NUM_SMOOTH);
+        let mut levels = vec![Level::of(&of_works)];
+        for deviation in SMOOTH {
+            let smooth: Vec<_> =
+                squares[..num_smooth].par_iter().map(|square| square.smooth(deviation)).collect();
+            levels.push(Level::of(&matches(bank, frame, &smooth, Some(&works[..num_smooth]))?));
+        }
         let mut calibration = Self {
             max_distance: threshold(|it| it.distance, widest[0]),
             max_ratio: threshold(|it| it.ratio, widest[1]),
             found: (0, others.len()),
             works: Vec::new(),
             alike: (0, 0),
-            authentic,
+            levels,
             pictures: (bank.num_pictures(), bank.works().len()),
         };
         calibration.found.0 = calibration.count(&others);
@@ -122,6 +144,13 @@ impl Calibration {
 
     pub(super) fn count(&self, matches: &[Match]) -> usize {
         matches.iter().filter(|it| self.is_copy(it)).count()
+    }
+
+    /// The works with which `samples` compare: as they are, and smoother down to the first that are as
+    /// smooth as these.
+    pub(super) fn levels_for(&self, samples: &Level) -> &[Level] {
+        let last = self.levels.iter().position(|level| level.sharpness <= samples.sharpness);
+        &self.levels[..last.map_or(self.levels.len(), |last| last + 1)]
     }
 
     /// Share of the planted copies that were found.
@@ -143,12 +172,6 @@ impl Calibration {
     }
 }
 
-/// Share of pictures that are farther from their nearest picture of the set than that is from others.
-pub(super) fn authentic(matches: &[Match]) -> f64 {
-    let count = matches.iter().filter(|it| it.is_authentic).count();
-    count as f64 / matches.len().max(1) as f64
-}
-
 /// Those that look like copies, and all.
 fn count_of<'a>(works: impl Iterator<Item = &'a (u32, bool)>) -> (usize, usize) {
     works.fold((0, 0), |(alike, all), (_, is_alike)| (alike + usize::from(*is_alike), all + 1))
@@ -159,22 +182,6 @@ fn shuffled_works(bank: &Bank, seed: u64, draw: u64) -> Vec<u32> {
     let works: Vec<u32> = bank.works().into_iter().filter(|idx| !bank.is_flat(*idx)).collect();
     let order = Rng::new(seed, Stream::Audit, draw).permutation(works.len());
     order.into_iter().map(|i| works[i]).collect()
-}
-
-/// What each of `works` is taken for where it is not itself, for every smoothness.
-fn smooth_ones(
-    dataset: &Dataset,
-    (frame, bank): (&Frame, &Bank),
-    works: &[u32],
-) -> Result<Vec<Vec<Match>>> {
-    let of_deviation = |deviation: f64| {
-        let square = |idx: &u32| {
-            let picture = dataset.image(*idx as usize);
-            frame.square(&plant::smooth(picture.expose(), deviation))
-        };
-        matches(bank, frame, &works.par_iter().map(square).collect::<Vec<_>>(), Some(works))
-    };
-    SMOOTH.into_iter().map(of_deviation).collect()
 }
 
 /// Copies of every kind and what they are taken for; `round` 1 has other draws than 0.

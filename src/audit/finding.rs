@@ -13,7 +13,7 @@ pub const METHOD: u32 = 3;
 pub enum Verdict {
     /// Near-copies are too few to matter, if there are any.
     Pass,
-    /// There are near-copies.
+    /// There are near-copies, or samples as a whole are too near.
     Withhold,
     /// Copies cannot be told from other pictures of the set, or there are too few samples.
     Inconclusive,
@@ -34,6 +34,10 @@ pub struct Finding {
     pub bound: f64,
     /// Share of planted copies that this audit finds, rounded down.
     pub power: f64,
+    /// Whether it is withheld for being as a whole nearer to the pictures than new ones would be; said
+    /// in words only.
+    #[serde(skip)]
+    pub is_near: bool,
 }
 
 impl Finding {
@@ -46,7 +50,7 @@ impl Finding {
     ) -> Self {
         let bound = (bound * 1e5).ceil() / 1e5;
         let power = (power * 1e3).floor() / 1e3;
-        Self { method: METHOD, verdict, samples, near_copies, bound, power }
+        Self { method: METHOD, verdict, samples, near_copies, bound, power, is_near: false }
     }
 }
 
@@ -58,7 +62,7 @@ impl fmt::Display for Finding {
         }
         let verdict = match self.verdict {
             Verdict::Pass => "pass",
-            Verdict::Withhold if self.near_copies == 0 => {
+            Verdict::Withhold if self.is_near => {
                 "withhold, as a whole nearer to the pictures than new ones would be"
             }
             Verdict::Withhold => "withhold",
@@ -86,7 +90,7 @@ mod tests {
         assert!(
             some.to_string().starts_with("7 near-copies found among 600 samples (at most 2.00 %")
         );
-        let near = Finding::new(Verdict::Withhold, (0, 600), 0.005, 1.0).to_string();
+        let near = Finding { is_near: true, ..some.clone() }.to_string();
         assert!(
             near.ends_with(": withhold, as a whole nearer to the pictures than new ones would be")
         );

@@ -102,12 +102,7 @@ impl Frame {
             values[count + i] = (r - g) / 2.0;
             values[2 * count + i] = (b - f32::midpoint(r, g)) / 2.0;
         }
-        let variance = values.chunks_exact(count).map(|plane| {
-            let mean = plane.iter().sum::<f32>() / count as f32;
-            plane.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / count as f32
-        });
-        let min_deviation = MIN_DEVIATION.max(MIN_SHARE * variance.sum::<f32>().sqrt());
-        Square { side, values, min_deviation }
+        Square::new(side, values)
     }
 
     /// The descriptor of the middle window, `[len]`.
@@ -177,6 +172,45 @@ impl Frame {
 }
 
 impl Square {
+    /// Of `values [3, side, side]`.
+    fn new(side: usize, values: Vec<f32>) -> Self {
+        let variance: f32 = values.chunks_exact(side * side).map(variance).sum();
+        let min_deviation = MIN_DEVIATION.max(MIN_SHARE * variance.sqrt());
+        Self { side, values, min_deviation }
+    }
+
+    /// How much of the picture is detail: half of the mean squared step from pixel to pixel, along rows
+    /// and columns of the luminance, over its variance. Noise has 1, what is smooth or flat 0.
+    pub(super) fn sharpness(&self) -> f32 {
+        let (side, plane) = (self.side, &self.values[..self.side * self.side]);
+        let along = plane.chunks_exact(side).flat_map(|row| row.iter().zip(&row[1..]));
+        let steps = along.chain(plane.iter().zip(&plane[side..]));
+        let sum: f32 = steps.map(|(a, b)| (a - b).powi(2)).sum();
+        let mean = sum / (2 * side * (side - 1)) as f32;
+        mean / (2.0 * variance(plane)).max(f32::MIN_POSITIVE)
+    }
+
+    /// The square under a Gaussian whose deviation is a share of the side; beyond the edges the last
+    /// pixel goes on.
+    pub(super) fn smooth(&self, deviation: f32) -> Self {
+        let (side, deviation) = (self.side, deviation * self.side as f32);
+        let radius = (3.0 * deviation).ceil() as usize;
+        let weight = |k: usize| (-0.5 * ((k as f32 - radius as f32) / deviation).powi(2)).exp();
+        let weights: Vec<f32> = (0..=2 * radius).map(weight).collect();
+        let total: f32 = weights.iter().sum();
+        let along = |values: &[f32], step: usize| -> Vec<f32> {
+            let value = |i: usize| {
+                let at = i / step % side;
+                let source = |k: usize| (at + k).saturating_sub(radius).min(side - 1);
+                let tap =
+                    |(k, weight): (usize, &f32)| weight * values[i - at * step + source(k) * step];
+                weights.iter().enumerate().map(tap).sum::<f32>() / total
+            };
+            (0..values.len()).map(value).collect()
+        };
+        Self::new(side, along(&along(&self.values, 1), side))
+    }
+
     /// The square seen larger (`scale` above 1) or smaller, about its middle, and moved by `[dy, dx]`
     /// pixels; what lies beyond its edges is their continuation.
     pub(super) fn warped(&self, scale: f64, offset: [f64; 2]) -> Self {
@@ -201,6 +235,11 @@ impl Square {
         }
         Self { side, values, min_deviation: self.min_deviation }
     }
+}
+
+fn variance(values: &[f32]) -> f32 {
+    let mean = values.iter().sum::<f32>() / values.len() as f32;
+    values.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / values.len() as f32
 }
 
 /// Scales to length 1, or less if it is shorter than `min_length`.

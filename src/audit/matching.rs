@@ -28,6 +28,8 @@ pub(super) struct Match {
     pub(super) ratio: f32,
     /// Whether it is farther from the real picture than that is from other real ones.
     pub(super) is_authentic: bool,
+    /// How much of it is detail, see [`Square::sharpness`].
+    pub(super) sharpness: f32,
 }
 
 /// The match of each of `squares`.
@@ -77,6 +79,7 @@ fn closest(
             distance,
             ratio: distance / neighbours.density,
             is_authentic: distance > bank.isolation(idx, own),
+            sharpness: square.sharpness(),
         }
     })
 }

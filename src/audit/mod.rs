@@ -20,6 +20,6 @@ mod matching;
 mod nearest;
 mod plant;
 
-pub use auditor::{Audit, Auditor};
+pub use auditor::{Audit, Auditor, MIN_HELD_OUT};
 pub use calibrate::Calibration;
 pub use finding::{Finding, METHOD, Verdict};

@@ -76,12 +76,6 @@ pub(super) fn copy(kind: Kind, picture: &[u8], rng: &Rng, idx: u64) -> Vec<u8> {
     }
 }
 
-/// `picture` under a Gaussian whose deviation is a share of the side.
-pub(super) fn smooth(picture: &[u8], deviation: f64) -> Vec<u8> {
-    let res = (picture.len() / 3).isqrt();
-    blurred(picture, res, deviation * res as f64)
-}
-
 /// Standard deviation of the values around the mean of their channel.
 fn deviation(picture: &[u8]) -> f64 {
     let count = picture.len() as f64 / 3.0;

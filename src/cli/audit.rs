@@ -11,7 +11,8 @@ use tracing::info;
 
 use super::UsageError;
 use super::train::must_exist;
-use crate::data::{Batches, limits, load, scan};
+use crate::audit::MIN_HELD_OUT;
+use crate::data::{Batches, Cond, LoadOptions, limits, load, scan};
 use crate::job::flags::ParamFlags;
 use crate::job::gate::{Gate, Level, Training};
 use crate::job::params::Params;
@@ -29,8 +30,8 @@ pub(super) struct AuditArgs {
     /// The folder, archive or picture that it was trained on.
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
-    /// At least 100 pictures of the same kind that it was not trained on: whether samples lie nearer
-    /// to the others than these do is asked as well.
+    /// 100 or more pictures of the same kind that it was not trained on: also asks whether samples lie
+    /// nearer to the training pictures than these do.
     #[arg(long, value_name = "PATH")]
     held_out: Option<PathBuf>,
     /// Prints one JSON object on stdout.
@@ -43,7 +44,9 @@ pub(super) struct AuditArgs {
 pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
     let params = args.params.params()?;
     must_exist(&args.data)?;
-    args.held_out.as_deref().map_or(Ok(()), must_exist)?;
+    if let Some(path) = &args.held_out {
+        must_exist(path)?;
+    }
     let bytes = fs::read(&args.weights)
         .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
     let opened = open(params.device)?;
@@ -51,18 +54,28 @@ pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
         .map_err(|error| UsageError(format!("{}: {error}", args.weights.display())))?;
     let params = Params { resolution: Some(header.model.img_resolution), ..params };
     let options = params.load_options(opened.kind, limits::memory_limit());
-    let pictures = |path: &Path| {
+    let pictures = |path: &Path, options: &LoadOptions| {
         let assets = [asset_at(path)];
-        load(&assets, &options, &scan(&assets, &options, &stop)?, &stop)
+        load(&assets, options, &scan(&assets, options, &stop)?, &stop)
     };
-    let batches = Batches::new(pictures(&args.data)?, params.seed);
-    let held_out = args.held_out.as_deref().map(pictures).transpose()?;
+    let batches = Batches::new(pictures(&args.data, &options)?, params.seed);
     let (dataset, label_pool) = (batches.dataset(), batches.label_pool(&opened.device)?);
     let (asked, has) = (header.model.c_dim, dataset.label_dim());
     if asked != has {
         let message = format!(
             "expected pictures with labels of {asked} values, as these weights have, came {has}; \
              see --cond"
+        );
+        return Err(UsageError(message).into());
+    }
+    let unlabeled = LoadOptions { cond: Cond::Off, ..options.clone() };
+    let held_out = args.held_out.as_ref().map(|path| pictures(path, &unlabeled)).transpose()?;
+    if let Some(pictures) = &held_out
+        && pictures.len() < MIN_HELD_OUT
+    {
+        let message = format!(
+            "--held-out: expected {MIN_HELD_OUT} pictures or more, came {}; fewer cannot tell",
+            pictures.len()
         );
         return Err(UsageError(message).into());
     }
@@ -75,7 +88,10 @@ pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
     let mut gate = Gate::new(Level::Report, params.seed);
     let cancel = Cancel { flag: Some(stop), deadline: None };
     let look = || {
-        held_out.as_ref().map_or(Ok(()), |held_out| gate.hold_out(dataset, held_out))?;
+        if let Some(held_out) = &held_out {
+            let (looked_at, alike) = gate.hold_out(dataset, held_out)?;
+            info!("{looked_at} pictures held out, of which {alike} look like pictures of --data");
+        }
         gate.audit(&g, training)
     };
     let Some(finding) = cancel::unless_due(&cancel, look)? else {

@@ -17,7 +17,9 @@ use crate::ops::device::{DeviceChoice, DeviceKind, computes_in, open};
 use crate::ops::rng::{Rng, Stream};
 use crate::ops::selftest::{Way, cases};
 use crate::ops::{conv2d, normals};
-use crate::train::selftest::{gradient_errors, tolerance, training_errors};
+use crate::train::selftest::{
+    gradient_errors, gradient_tolerance, step_tolerance, training_errors,
+};
 
 /// Side of the matrix product that is timed.
 const GEMM: usize = 4096;
@@ -93,17 +95,19 @@ fn ops(out: &mut impl Write, device: &Device, way: Way) -> Result<usize> {
 /// A line for the gradients of a tiny network's phases and one for a few of its steps; says how many
 /// differ.
 fn training(out: &mut impl Write, device: &Device, precision: Precision) -> Result<usize> {
-    let mut line = |title: &str, errors: &[f64]| -> Result<usize> {
+    let mut line = |title: &str, errors: &[f64], tolerance: f64| -> Result<usize> {
         let list: Vec<_> = errors.iter().map(|error| format!("{error:.1e}")).collect();
-        let is_bad = !errors.iter().all(|error| *error <= tolerance(precision));
+        let is_bad = !errors.iter().all(|error| *error <= tolerance);
         let verdict = if is_bad { "  DIFFERS" } else { "" };
         writeln!(out, "{title}: {}{verdict}", list.join(" "))?;
         Ok(usize::from(is_bad))
     };
     let gradients = format!("gradients of Gmain, Greg, Dmain, Dreg in {precision:?}");
     let steps = format!("training in {precision:?}, step by step");
-    Ok(line(&gradients, &gradient_errors(device, precision)?)?
-        + line(&steps, &training_errors(device, precision)?)?)
+    let of_gradients = gradient_errors(device, precision)?;
+    let of_steps = training_errors(device, precision)?;
+    Ok(line(&gradients, &of_gradients, gradient_tolerance(precision))?
+        + line(&steps, &of_steps, step_tolerance(precision))?)
 }
 
 fn speeds(out: &mut impl Write, device: &Device) -> Result<()> {

@@ -85,7 +85,7 @@ impl Gate {
     ///
     /// # Errors
     /// Fails if memory cannot be had, or if cancelled.
-    pub fn prepare(&mut self, dataset: &Dataset) -> Result<&Auditor> {
+    pub fn prepare(&mut self, dataset: &Dataset) -> Result<&mut Auditor> {
         let auditor = match self.auditor.take() {
             Some(auditor) => auditor,
             None => Auditor::new(dataset, self.seed)?,
@@ -96,10 +96,10 @@ impl Gate {
     /// Pictures of the same kind that are not trained on, to compare samples with as well.
     ///
     /// # Errors
-    /// As [`Auditor::hold_out`].
-    pub fn hold_out(&mut self, dataset: &Dataset, held_out: &Dataset) -> Result<()> {
-        self.prepare(dataset)?;
-        self.auditor.as_mut().map_or(Ok(()), |auditor| auditor.hold_out(held_out))
+    /// As [`Auditor::hold_out`], whose counts it returns.
+    pub fn hold_out(&mut self, dataset: &Dataset, held_out: &Dataset) -> Result<(usize, usize)> {
+        self.last = None;
+        self.prepare(dataset)?.hold_out(held_out)
     }
 
     /// How long a look at a generator takes, where there was one.
@@ -211,7 +211,15 @@ mod tests {
     use crate::train::presets::{Cfg, Overrides, train_config};
 
     fn finding(verdict: Verdict, near_copies: usize) -> Finding {
-        Finding { method: 1, verdict, samples: 640, near_copies, bound: 0.01, power: 1.0 }
+        Finding {
+            method: 1,
+            verdict,
+            samples: 640,
+            near_copies,
+            bound: 0.01,
+            power: 1.0,
+            is_near: false,
+        }
     }
 
     #[test]

@@ -239,6 +239,16 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_gpu_that_differ_are_named() {
+        use crate::ops::selftest::Part::{Convolutions, Kernels};
+        for parts in [vec![Kernels], vec![Convolutions], vec![Kernels, Convolutions]] {
+            let words = "differ from the processor; a slower way is taken";
+            let line = format!("WARN self-test: {parts:?} {words}");
+            assert!(grammar::has(&line), "{line}");
+        }
+    }
+
+    #[test]
     fn lines_are_cut() {
         let line = line(&"\u{e9}".repeat(MAX_LINE + 1));
         assert_eq!(line.chars().count(), MAX_LINE + 1);

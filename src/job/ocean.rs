@@ -25,8 +25,8 @@ use crate::data::{KeepNames, limits};
 /// A job ends without weights. The command line turns this into exit code 3.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "held back: samples are near-copies of the pictures, so no trained weights leave; ask for \
-     fewer kimg, leave aug at ada, or train on more pictures"
+    "held back: samples are near-copies of the pictures, or too near to them as a whole, so no \
+     trained weights leave; ask for fewer kimg, leave aug at ada, or train on more pictures"
 )]
 pub struct Withheld;
 

@@ -8,8 +8,10 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::model::Store;
+use crate::model::config::GeneratorConfig;
 use crate::model::weights::{Header, store_from_bytes};
 
 /// Which share of the second generator is in a block of a resolution.
@@ -47,15 +49,24 @@ pub fn blend(a: &[u8], b: &[u8], shares: &Shares) -> Result<(Header, Store)> {
     let (other, others) = store_from_bytes(b, &Device::Cpu)?;
     if header.model != other.model {
         bail!(
-            "expected two generators of one shape, came {:?} and {:?}",
-            header.model,
-            other.model
+            "expected two generators of one shape, came {}; blend weights where one was trained on from \
+             the other",
+            differences(&header.model, &other.model)
         );
     }
     for ((name, a), (_, b)) in store.tensors().into_iter().zip(others.tensors()) {
         store.set(&name, &mixed(&a, &b, shares.of(&name))?)?;
     }
     Ok((header, store))
+}
+
+/// Where two shapes differ: `c_dim 0 and 10, img_resolution 64 and 32`.
+fn differences(a: &GeneratorConfig, b: &GeneratorConfig) -> String {
+    let (a, b) = (json!(a), json!(b));
+    let keys = a.as_object().into_iter().flat_map(|fields| fields.keys());
+    let differing = keys.filter(|key| a[*key] != b[*key]);
+    let words: Vec<_> = differing.map(|key| format!("{key} {} and {}", a[key], b[key])).collect();
+    words.join(", ")
 }
 
 /// Of both, with `share` of `b`; at 0 and 1 one of them, to the bit.

@@ -278,7 +278,7 @@ fn sum_over_ranks(member: &Member, values: &[f64]) -> Result<Vec<f64>> {
     sums[0].to_vec1()
 }
 
-/// The means of some tensors of one size, which come from the device together.
+/// The means of some tensors of one type and number of elements, which come from their device together.
 pub(super) fn means<const N: usize>(tensors: [&Tensor; N]) -> Result<[f64; N]> {
     cost::copied();
     let rows = tensors.map(Tensor::flatten_all).into_iter().collect::<Result<Vec<_>>>()?;
