@@ -342,6 +342,32 @@ mod tests {
         }
     }
 
+    /// Of a ramp of n pixels along rows: steps of 1 there and of 0 along columns, variance (n^2 - 1) / 12.
+    #[test]
+    fn noise_is_sharp_and_a_ramp_is_not() {
+        let frame = Frame::new(32);
+        let sharpness = |picture: &[u8]| frame.square(picture).sharpness();
+        assert!((sharpness(&noise(32, 1)) - 1.0).abs() < 0.1);
+        assert_eq!(sharpness(&[90; 3 * 1024]), 0.0);
+        let ramp: Vec<u8> = (0..3 * 1024).map(|i| (i % 32 * 4) as u8).collect();
+        assert!((sharpness(&ramp) - 3.0 / 1023.0).abs() < 1e-5);
+    }
+
+    /// The middle of a Gaussian of deviation s is 1 / (2 pi s^2); what it loses goes to its surroundings.
+    #[test]
+    fn a_dot_becomes_a_gaussian_and_the_edge_goes_on() {
+        let frame = Frame::new(32);
+        let dot: Vec<u8> = (0..3 * 1024).map(|i| if i % 1024 == 528 { 255 } else { 0 }).collect();
+        for deviation in [1.0, 2.0] {
+            let smooth = frame.square(&dot).smooth(deviation / 32.0);
+            let middle = 1.0 / (2.0 * std::f32::consts::PI * deviation * deviation);
+            assert!((smooth.values[528] - middle).abs() < 1e-3, "{}", smooth.values[528]);
+            assert!((smooth.values[..1024].iter().sum::<f32>() - 1.0).abs() < 1e-4);
+        }
+        let flat = frame.square(&[90; 3 * 1024]).smooth(0.125);
+        assert!(flat.values[..1024].iter().all(|value| (value - 90.0 / 255.0).abs() < 1e-5));
+    }
+
     #[test]
     fn a_square_moved_by_a_pixel_or_not_scaled_is_itself() {
         let frame = Frame::new(16);
