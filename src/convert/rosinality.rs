@@ -96,13 +96,22 @@ fn mean_of_file(lazy: Result<Lazy>, weights: &mut Weights) -> Result<Vec<f32>> {
 }
 
 /// The mean `w [w_dim]` of latents that are always the same.
+///
+/// # Errors
+/// Fails if it is not finite: weights can be finite and too large for each other.
 fn mean_of_latents(config: &GeneratorConfig, store: &Store) -> Result<Tensor> {
     let GeneratorConfig { z_dim, c_dim, w_dim, mapping_layers: num_layers, .. } = *config;
     let shape = MappingConfig { z_dim, c_dim, w_dim, num_layers };
     let mapping = mapping(shape, &store.frozen().pp("mapping"))?;
     let z = Rng::new(0, Stream::Samples, 0).normals(NUM_LATENTS * z_dim);
     let z = Tensor::from_vec(z, (NUM_LATENTS, z_dim), store.device())?.to_dtype(store.dtype())?;
-    mapping.forward(Some(&z), None)?.value().mean(0)
+    let mean = mapping.forward(Some(&z), None)?.value().mean(0)?;
+    if mean.to_vec1::<f32>()?.iter().any(|value| !value.is_finite()) {
+        bail!(
+            "expected a latent_avg, or weights from which it can be computed; the network is broken"
+        );
+    }
+    Ok(mean)
 }
 
 /// A tensor under our name, or none where it is a filter.
