@@ -70,3 +70,22 @@ fn the_owner_can_look_as_well() {
         "nothing is nearer than these"
     );
 }
+
+#[test]
+fn what_is_held_out_must_be_enough_to_tell() {
+    let tree = Tree::copy(CURRENT, true);
+    tree.set_params(r#"{"resolution": 8, "kimg": 0.02}"#);
+    assert!(tree.job().output().unwrap().status.success());
+    tree.add_asset("few", 20, "{}");
+    for (held_out, message) in [
+        ("inputs/few", "--held-out: expected 100 pictures or more, came 20; fewer cannot tell"),
+        ("inputs/none", "no such file or folder"),
+    ] {
+        let mut audit = program();
+        audit.arg("audit").arg("--weights").arg(tree.path("outputs/generator.safetensors"));
+        audit.arg("--data").arg(tree.path("inputs/more-pictures.zip"));
+        let output = audit.arg("--held-out").arg(tree.path(held_out)).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", log_of(&output));
+        assert!(log_of(&output).contains(message), "{}", log_of(&output));
+    }
+}

@@ -179,7 +179,8 @@ impl Audit<'_> {
         } else if self.groups().any(is_copied) {
             Verdict::Withhold
         } else if bound <= limit {
-            let is_near = !self.is_authentic() || self.is_data_copying();
+            let samples = Level::of(&self.matches);
+            let is_near = !self.is_authentic(&samples) || self.is_data_copying(&samples);
             let verdict = if is_near { Verdict::Withhold } else { Verdict::Pass };
             return Finding { is_near, ..Finding::new(verdict, (count, total), bound, power) };
         } else if exceeds(lower(count, total), calibration.alike) {
@@ -204,27 +205,26 @@ impl Audit<'_> {
     }
 
     /// Whether samples are as far from the pictures as these are from each other, or nearly.
-    fn is_authentic(&self) -> bool {
+    fn is_authentic(&self, samples: &Level) -> bool {
         let calibration = &self.auditor.calibration;
-        let samples = Level::of(&self.matches);
         let most = upper(samples.authentic.0, samples.authentic.1);
         let is_as_far =
             |works: &Level| most >= MIN_AUTHENTIC.0 * lower(works.authentic.0, works.authentic.1);
         calibration.alike.1 < MIN_AUTHENTIC.1
-            || calibration.levels_for(&samples).iter().any(is_as_far)
+            || calibration.levels_for(samples).iter().any(is_as_far)
     }
 
     /// Whether samples are nearer to the pictures than held-out ones are, also than smooth ones where
     /// samples are smooth.
-    fn is_data_copying(&self) -> bool {
+    fn is_data_copying(&self, samples: &Level) -> bool {
         let Auditor { calibration, held_out, .. } = self.auditor;
         if held_out.first().is_none_or(|pictures| pictures.len() < MIN_HELD_OUT) {
             return false;
         }
-        let num_levels = calibration.levels_for(&Level::of(&self.matches)).len();
-        let samples: Vec<Placed> = self.matches.iter().map(|it| self.auditor.placed(it)).collect();
+        let num_levels = calibration.levels_for(samples).len();
+        let placed: Vec<Placed> = self.matches.iter().map(|it| self.auditor.placed(it)).collect();
         held_out[..num_levels].iter().all(|held_out| {
-            data_copying(held_out, &samples).is_some_and(|statistic| statistic <= MIN_COPYING)
+            data_copying(held_out, &placed).is_some_and(|statistic| statistic <= MIN_COPYING)
         })
     }
 }

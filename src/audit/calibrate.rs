@@ -36,7 +36,7 @@ const WIDEST: [f32; 2] = [0.5, 0.4];
 const FEW: (usize, [f32; 2]) = (200, [0.6, 0.5]);
 /// A young generator's pictures are smooth, and so nearer to others than works are: works under
 /// Gaussians of these deviations, as shares of the side, tell how much nearer.
-pub(super) const SMOOTH: [f32; 3] = [1.0 / 32.0, 1.0 / 16.0, 1.0 / 8.0];
+pub(super) const SMOOTH: [f64; 3] = [1.0 / 32.0, 1.0 / 16.0, 1.0 / 8.0];
 /// So many works of each.
 const NUM_SMOOTH: usize = 256;
 /// Works that are compared with all others, at most.

@@ -15,6 +15,8 @@
 
 use std::f64::consts::PI;
 
+use super::gaussian::gaussian;
+
 /// Longest side of a square.
 const MAX_SIDE: usize = 32;
 /// Frequencies per axis of luminance and of the opponent channels.
@@ -190,25 +192,11 @@ impl Square {
         mean / (2.0 * variance(plane)).max(f32::MIN_POSITIVE)
     }
 
-    /// The square under a Gaussian whose deviation is a share of the side; beyond the edges the last
-    /// pixel goes on.
-    pub(super) fn smooth(&self, deviation: f32) -> Self {
-        let (side, deviation) = (self.side, deviation * self.side as f32);
-        let radius = (3.0 * deviation).ceil() as usize;
-        let weight = |k: usize| (-0.5 * ((k as f32 - radius as f32) / deviation).powi(2)).exp();
-        let weights: Vec<f32> = (0..=2 * radius).map(weight).collect();
-        let total: f32 = weights.iter().sum();
-        let along = |values: &[f32], step: usize| -> Vec<f32> {
-            let value = |i: usize| {
-                let at = i / step % side;
-                let source = |k: usize| (at + k).saturating_sub(radius).min(side - 1);
-                let tap =
-                    |(k, weight): (usize, &f32)| weight * values[i - at * step + source(k) * step];
-                weights.iter().enumerate().map(tap).sum::<f32>() / total
-            };
-            (0..values.len()).map(value).collect()
-        };
-        Self::new(side, along(&along(&self.values, 1), side))
+    /// The square under a Gaussian whose deviation is a share of the side.
+    pub(super) fn smooth(&self, deviation: f64) -> Self {
+        let values: Vec<f64> = self.values.iter().map(|value| f64::from(*value)).collect();
+        let smooth = gaussian(&values, self.side, deviation * self.side as f64);
+        Self::new(self.side, smooth.into_iter().map(|value| value as f32).collect())
     }
 
     /// The square seen larger (`scale` above 1) or smaller, about its middle, and moved by `[dy, dx]`
@@ -360,8 +348,12 @@ mod tests {
         let dot: Vec<u8> = (0..3 * 1024).map(|i| if i % 1024 == 528 { 255 } else { 0 }).collect();
         for deviation in [1.0, 2.0] {
             let smooth = frame.square(&dot).smooth(deviation / 32.0);
-            let middle = 1.0 / (2.0 * std::f32::consts::PI * deviation * deviation);
-            assert!((smooth.values[528] - middle).abs() < 1e-3, "{}", smooth.values[528]);
+            let middle = 1.0 / (2.0 * PI * deviation * deviation);
+            assert!(
+                (f64::from(smooth.values[528]) - middle).abs() < 1e-3,
+                "{}",
+                smooth.values[528]
+            );
             assert!((smooth.values[..1024].iter().sum::<f32>() - 1.0).abs() < 1e-4);
         }
         let flat = frame.square(&[90; 3 * 1024]).smooth(0.125);

@@ -16,6 +16,7 @@ mod cells;
 pub mod copying;
 mod finding;
 mod frame;
+mod gaussian;
 mod matching;
 mod nearest;
 mod plant;

@@ -6,6 +6,7 @@
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageFormat};
 
+use super::gaussian::gaussian;
 use crate::ops::rng::Rng;
 
 /// Quality of the compression from 32 pixels on, and below: four blocks are no picture.
@@ -57,7 +58,11 @@ pub(super) fn copy(kind: Kind, picture: &[u8], rng: &Rng, idx: u64) -> Vec<u8> {
             let at = |v: f64| ((v - last / 2.0) / scale + last / 2.0).clamp(0.0, last);
             warped(picture, res, |y, x| (at(y), at(x)))
         }
-        Kind::Blur => blurred(picture, res, (res as f64 / 32.0).max(0.5)),
+        Kind::Blur => {
+            let values: Vec<f64> = picture.iter().map(|v| f64::from(*v)).collect();
+            let blurred = gaussian(&values, res, (res as f64 / 32.0).max(0.5));
+            blurred.into_iter().map(|v| v.round() as u8).collect()
+        }
         Kind::Color => {
             let gains = [0, 1, 2].map(|i| 0.8 + 0.4 * draw(i));
             let value = |(i, v): (usize, &u8)| f64::from(*v) * gains[i / (res * res)];
@@ -100,28 +105,6 @@ fn warped(picture: &[u8], res: usize, source: impl Fn(f64, f64) -> (f64, f64)) -
         }
     }
     out
-}
-
-/// A Gaussian along both axes; beyond the edges the last pixel goes on.
-fn blurred(picture: &[u8], res: usize, deviation: f64) -> Vec<u8> {
-    let radius = (3.0 * deviation).ceil() as isize;
-    let weights: Vec<f64> = (-radius..=radius)
-        .map(|i| (-((i * i) as f64) / (2.0 * deviation * deviation)).exp())
-        .collect();
-    let total: f64 = weights.iter().sum();
-    let along = |values: &[f64], step: usize| -> Vec<f64> {
-        let value = |i: usize| {
-            let at = (i / step % res) as isize;
-            let tap = |(k, weight): (isize, &f64)| {
-                let source = (at + k).clamp(0, res as isize - 1);
-                weight * values[(i as isize + (source - at) * step as isize) as usize]
-            };
-            (-radius..).zip(&weights).map(tap).sum::<f64>() / total
-        };
-        (0..values.len()).map(value).collect()
-    };
-    let values: Vec<f64> = picture.iter().map(|v| f64::from(*v)).collect();
-    along(&along(&values, 1), res).into_iter().map(|v| v.round() as u8).collect()
 }
 
 /// Through a `JPEG` file in memory; `None` if the encoder refuses.

@@ -68,7 +68,7 @@ pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
         );
         return Err(UsageError(message).into());
     }
-    let unlabeled = LoadOptions { cond: Cond::Off, ..options.clone() };
+    let unlabeled = LoadOptions { cond: Cond::Off, ..options };
     let held_out = args.held_out.as_ref().map(|path| pictures(path, &unlabeled)).transpose()?;
     if let Some(pictures) = &held_out
         && pictures.len() < MIN_HELD_OUT
