@@ -223,7 +223,7 @@ fn adam(c: &mut Criterion) {
     // Five tensors are read and four of them written.
     group.throughput(Throughput::Bytes((9 * 4 * num_params) as u64));
     group.bench_function("24 M parameters", |bencher| {
-        bencher.iter(|| adam.step(&grads, Some((&ema, 0.998))).unwrap());
+        bencher.iter(|| adam.step(&grads, Some((&ema, 0.998)), None).unwrap());
     });
 }
 

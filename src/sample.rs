@@ -16,6 +16,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use crate::augment::Pipeline;
 use crate::model::{Generator, Noise, Truncation};
 use crate::ops::rng::{Rng, Stream, numpy_randn};
+use crate::ops::upload;
 
 /// No side of a grid is longer, in pixels.
 const MAX_GRID_SIDE: usize = 4096;
@@ -81,7 +82,8 @@ impl Picture {
         let (_, _, h, w) = img.dims4()?;
         let mut pictures = vec![Self::of(&img)?];
         for Augmented { pipeline, part, p } in augmented {
-            let transforms = pipeline.draw(rng, *part, (1, h, w), *p)?;
+            let mut transforms = pipeline.draw(rng, *part, (1, h, w), *p)?;
+            upload(transforms.numbers(), img.device())?;
             pictures.push(Self::of(transforms.apply(&img.clone().into())?.value())?);
         }
         Ok(pictures)
@@ -235,7 +237,7 @@ impl SampleGrid {
             }
             GridLabels::Pool(pool) => {
                 let pick = Rng::new(seed, Stream::Samples, 1).below(row as u64, pool.dim(0)?);
-                pool.narrow(0, pick, 1).map(Some)
+                pool.narrow(0, pick, 1)?.force_contiguous()?.to_device(device).map(Some)
             }
         };
         let rows = (0..cells).map(|i| row_label(i / side)).collect::<Result<Vec<_>>>()?;

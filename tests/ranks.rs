@@ -57,7 +57,7 @@ fn ranks(config: &TrainConfig, num_ranks: usize, dtype: DType) -> Result<Ranks> 
 
 fn step(ranks: &mut Ranks, batches: &mut Batches) -> Result<StepStats> {
     let (img, c) = batches.next(ranks.lead().cur_nimg(), BATCH, &Device::Cpu)?;
-    let label_pool = batches.label_pool(&Device::Cpu)?;
+    let label_pool = batches.label_pool()?;
     ranks.step(&Reals { img, c }, label_pool.as_ref())
 }
 

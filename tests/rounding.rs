@@ -31,7 +31,8 @@ fn gradients(dtype: DType, seed: usize) -> Result<[Vec<Tensor>; 2]> {
     let z = draws(1, &[BATCH, config.g.z_dim])?;
     let draw = Draw { z, c: None, mix: None, noise: Noise::Const, augment: None };
     let lengths = networks.path_lengths(&draw, &draws(2, &images)?)?;
-    Ok([r1, networks.g_reg(lengths, 0.0, (2.0, 1.0))?.grads])
+    let pl_mean = Tensor::zeros(1, DType::F64, &Device::Cpu)?;
+    Ok([r1, networks.g_reg(lengths, &pl_mean, (2.0, 1.0))?.grads])
 }
 
 /// Length of the difference, relative to the length of what is expected.

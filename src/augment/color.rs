@@ -6,9 +6,9 @@
 //!
 //! Reference: Karras et al. 2020, arXiv:2006.06676, appendix B.3.
 
-use candle_core::Result;
+use candle_core::{DType, Result, Tensor};
 
-use super::pipeline::{Place, upload};
+use super::pipeline::drawn;
 use super::values::Values;
 use crate::ops::Traced;
 
@@ -20,29 +20,19 @@ const IDENTITY: Map = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.
 /// `y = matrix x + offset` for each pixel.
 #[derive(Clone, Debug)]
 pub(super) struct Color {
-    /// `[N, C, C]`
-    matrix: Traced,
-    /// `[N, C, 1]`
-    offset: Traced,
+    /// Matrices `[N, C, C]` and offsets `[N, C, 1]`.
+    numbers: [Tensor; 2],
 }
 
 impl Color {
     /// Of a batch with `img_channels`; none if no color is changed.
-    pub(super) fn of(
-        values: &[Values],
-        img_channels: usize,
-        place: &Place,
-    ) -> Result<Option<Self>> {
+    pub(super) fn of(values: &[Values], img_channels: usize, dtype: DType) -> Result<Option<Self>> {
         let maps: Vec<Map> = values.iter().map(map).collect();
-        Self::of_maps(&maps, img_channels, place)
+        Self::of_maps(&maps, img_channels, dtype)
     }
 
     /// As [`Color::of`], of maps of (r, g, b, 1).
-    pub(super) fn of_maps(
-        maps: &[Map],
-        img_channels: usize,
-        place: &Place,
-    ) -> Result<Option<Self>> {
+    pub(super) fn of_maps(maps: &[Map], img_channels: usize, dtype: DType) -> Result<Option<Self>> {
         if maps.iter().all(|map| *map == IDENTITY) {
             return Ok(None);
         }
@@ -58,14 +48,19 @@ impl Color {
                 offset.extend(map.iter().map(|row| row[3]));
             }
         }
-        let matrix = Traced::constant(&upload(matrix, (n, c, c), place)?);
-        Ok(Some(Self { matrix, offset: Traced::constant(&upload(offset, (n, c, 1), place)?) }))
+        let numbers = [drawn(matrix, (n, c, c), dtype)?, drawn(offset, (n, c, 1), dtype)?];
+        Ok(Some(Self { numbers }))
+    }
+
+    pub(super) fn numbers(&mut self) -> &mut [Tensor] {
+        &mut self.numbers
     }
 
     pub(super) fn apply(&self, img: &Traced) -> Result<Traced> {
         let (n, c, h, w) = img.dims4()?;
         let x = img.reshape((n, c, h * w))?;
-        self.matrix.matmul(&x)?.broadcast_add(&self.offset)?.reshape((n, c, h, w))
+        let [matrix, offset] = self.numbers.each_ref().map(Traced::constant);
+        matrix.matmul(&x)?.broadcast_add(&offset)?.reshape((n, c, h, w))
     }
 }
 

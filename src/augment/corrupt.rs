@@ -3,9 +3,9 @@
 //! Reference: Karras et al. 2020, arXiv:2006.06676, appendices B.4 and B.5; Daubechies 1988,
 //! Orthonormal bases of compactly supported wavelets (sym2).
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
-use super::pipeline::{Place, upload};
+use super::pipeline::drawn;
 use super::values::Values;
 use crate::ops::image_fir::Along;
 use crate::ops::{Traced, image_fir, reflect_pad};
@@ -90,7 +90,7 @@ fn convolution(a: &[f64], b: &[f64]) -> Vec<f64> {
 
 /// Taps for each image, `[N, K]`, along both axes.
 #[derive(Clone, Debug)]
-pub(super) struct BandFilter(Tensor);
+pub(super) struct BandFilter(pub(super) Tensor);
 
 impl BandFilter {
     /// Of a batch of `h` by `w` pixels; none if no band is changed.
@@ -98,7 +98,7 @@ impl BandFilter {
         values: &[Values],
         (h, w): (usize, usize),
         bands: &Bands,
-        place: &Place,
+        dtype: DType,
     ) -> Result<Option<Self>> {
         if values.iter().all(|values| values.bands == Values::NONE.bands) {
             return Ok(None);
@@ -111,7 +111,7 @@ impl BandFilter {
             );
         }
         let taps: Vec<f64> = values.iter().flat_map(|values| bands.taps(values)).collect();
-        Ok(Some(Self(upload(taps, (values.len(), bands.num_taps()), place)?)))
+        Ok(Some(Self(drawn(taps, (values.len(), bands.num_taps()), dtype)?)))
     }
 
     pub(super) fn apply(&self, img: &Traced) -> Result<Traced> {
@@ -126,8 +126,8 @@ impl BandFilter {
 pub(super) fn mask(
     values: &[Values],
     (h, w): (usize, usize),
-    place: &Place,
-) -> Result<Option<Traced>> {
+    dtype: DType,
+) -> Result<Option<Tensor>> {
     if values.iter().all(|values| values.cutout == 0.0) {
         return Ok(None);
     }
@@ -141,21 +141,35 @@ pub(super) fn mask(
             mask.extend((0..w).map(|column| f64::from(u8::from(keeps(column)))));
         }
     }
-    Ok(Some(Traced::constant(&upload(mask, (values.len(), 1, h, w), place)?)))
+    drawn(mask, (values.len(), 1, h, w), dtype).map(Some)
 }
 
-/// `draws [N, C, h, w]` of N(0, 1), as loud as each image's noise; none if no image has noise.
-pub(super) fn noise(
-    values: &[Values],
-    draws: impl FnOnce() -> Result<Tensor>,
-    place: &Place,
-) -> Result<Option<Traced>> {
-    if values.iter().all(|values| values.noise == 0.0) {
-        return Ok(None);
+/// Noise of its own for each pixel, added.
+#[derive(Clone, Debug)]
+pub(super) struct PixelNoise {
+    /// Of N(0, 1), `[N, C, h, w]`.
+    draws: Tensor,
+    /// How loud it is in each image, `[N, 1, 1, 1]`.
+    pub(super) sigma: Tensor,
+}
+
+impl PixelNoise {
+    /// Made of `draws [N, C, h, w]` of N(0, 1); none if no image has noise.
+    pub(super) fn of(
+        values: &[Values],
+        draws: impl FnOnce() -> Result<Tensor>,
+        dtype: DType,
+    ) -> Result<Option<Self>> {
+        if values.iter().all(|values| values.noise == 0.0) {
+            return Ok(None);
+        }
+        let sigma: Vec<f64> = values.iter().map(|values| values.noise).collect();
+        Ok(Some(Self { draws: draws()?, sigma: drawn(sigma, (values.len(), 1, 1, 1), dtype)? }))
     }
-    let sigma: Vec<f64> = values.iter().map(|values| values.noise).collect();
-    let sigma = upload(sigma, (values.len(), 1, 1, 1), place)?;
-    Ok(Some(Traced::constant(&draws()?.broadcast_mul(&sigma)?)))
+
+    pub(super) fn apply(&self, img: &Traced) -> Result<Traced> {
+        img + Traced::constant(&self.draws.broadcast_mul(&self.sigma)?)
+    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@
 
 use std::sync::Arc;
 
-use candle_core::Result;
+use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::color::Color;
-use super::pipeline::{Place, upload};
+use super::pipeline::drawn;
 use super::values::Kind;
 use crate::ops::grid_sample::Affine;
 use crate::ops::{Traced, grid_sample};
@@ -123,7 +123,7 @@ fn pixels(share: f64, len: usize) -> usize {
 pub(super) fn color(
     values: &[DiffValues],
     img_channels: usize,
-    place: &Place,
+    dtype: DType,
 ) -> Result<Option<Color>> {
     let map = |v: &DiffValues| {
         let shared = (1.0 - v.saturation) / 3.0;
@@ -134,26 +134,27 @@ pub(super) fn color(
         })
     };
     let maps: Vec<_> = values.iter().map(map).collect();
-    Color::of_maps(&maps, img_channels, place)
+    Color::of_maps(&maps, img_channels, dtype)
 }
 
 /// Factors for the distance from the mean of each image, `[N, 1, 1, 1]`.
 #[derive(Clone, Debug)]
-pub(super) struct Contrast(Traced);
+pub(super) struct Contrast(pub(super) Tensor);
 
 impl Contrast {
-    pub(super) fn of(values: &[DiffValues], place: &Place) -> Result<Option<Self>> {
+    pub(super) fn of(values: &[DiffValues], dtype: DType) -> Result<Option<Self>> {
         if values.iter().all(|values| values.contrast == 1.0) {
             return Ok(None);
         }
         let factors = values.iter().map(|values| values.contrast).collect();
-        Ok(Some(Self(Traced::constant(&upload(factors, (values.len(), 1, 1, 1), place)?))))
+        Ok(Some(Self(drawn(factors, (values.len(), 1, 1, 1), dtype)?)))
     }
 
     pub(super) fn apply(&self, img: &Traced) -> Result<Traced> {
-        let mean = img.flatten_from(1)?.mean_keepdim(1)?.reshape(self.0.shape())?;
-        let rest = self.0.affine(-1.0, 1.0)?;
-        img.broadcast_mul(&self.0)?.broadcast_add(&(mean * rest)?)
+        let contrast = Traced::constant(&self.0);
+        let mean = img.flatten_from(1)?.mean_keepdim(1)?.reshape(contrast.shape())?;
+        let rest = contrast.affine(-1.0, 1.0)?;
+        img.broadcast_mul(&contrast)?.broadcast_add(&(mean * rest)?)
     }
 }
 
@@ -183,8 +184,8 @@ pub(super) fn mask(
     values: &[DiffValues],
     (h, w): (usize, usize),
     config: &DiffAugConfig,
-    place: &Place,
-) -> Result<Option<Traced>> {
+    dtype: DType,
+) -> Result<Option<Tensor>> {
     if values.iter().all(|values| values.cutout.is_none()) {
         return Ok(None);
     }
@@ -202,12 +203,12 @@ pub(super) fn mask(
             mask.extend((0..w).map(|column| f64::from(u8::from(keeps(column)))));
         }
     }
-    Ok(Some(Traced::constant(&upload(mask, (values.len(), 1, h, w), place)?)))
+    drawn(mask, (values.len(), 1, h, w), dtype).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Tensor};
+    use candle_core::Device;
 
     use super::*;
     use crate::augment::Pipeline;

@@ -80,7 +80,6 @@ impl Geometry {
         values: &[Values],
         (h, w): (usize, usize),
         resampling: &Arc<Resampling>,
-        device: &Device,
     ) -> Result<Option<Self>> {
         let all: Vec<Map> = values.iter().map(|values| inverse_map(values, (h, w))).collect();
         let [x, y] = margins(&all, (h, w));
@@ -96,12 +95,16 @@ impl Geometry {
             Err(_) => idx as u32,
         };
         let moved = if moved.len() < all.len() {
-            let images = Tensor::from_iter(moved.iter().map(|&idx| idx as u32), device)?;
-            Some([images, Tensor::from_iter((0..all.len()).map(place), device)?])
+            let images = Tensor::from_iter(moved.iter().map(|&idx| idx as u32), &Device::Cpu)?;
+            Some([images, Tensor::from_iter((0..all.len()).map(place), &Device::Cpu)?])
         } else {
             None
         };
         Ok(Some(Self { resampling: resampling.clone(), y, x, maps, moved }))
+    }
+
+    pub(super) fn numbers(&mut self) -> &mut [Tensor] {
+        self.moved.as_mut().map_or(&mut [], |moved| moved)
     }
 
     pub(super) fn apply(&self, img: &Traced) -> Result<Traced> {
@@ -214,7 +217,7 @@ mod tests {
 
     fn moved(img: &Traced, values: &[Values]) -> Result<Traced> {
         let (_, _, h, w) = img.dims4()?;
-        let geometry = Geometry::of(values, (h, w), &Arc::new(Resampling::new()), img.device())?;
+        let geometry = Geometry::of(values, (h, w), &Arc::new(Resampling::new()))?;
         geometry.map_or(Ok(img.clone()), |geometry| geometry.apply(img))
     }
 
@@ -254,8 +257,7 @@ mod tests {
 
     #[test]
     fn an_unmoved_batch_is_left_alone() -> Result<()> {
-        let of =
-            |values| Geometry::of(&[values; 3], (8, 8), &Arc::new(Resampling::new()), &Device::Cpu);
+        let of = |values| Geometry::of(&[values; 3], (8, 8), &Arc::new(Resampling::new()));
         assert!(of(Values::NONE)?.is_none());
         assert!(of(Values { xint: [0.01, 0.0], ..Values::NONE })?.is_none(), "less than a pixel");
         assert!(of(Values { xfrac: [0.01, 0.0], ..Values::NONE })?.is_some());

@@ -6,24 +6,16 @@ use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
 use super::color::Color;
 use super::config::AugmentConfig;
-use super::corrupt::{self, BandFilter, Bands};
+use super::corrupt::{self, BandFilter, Bands, PixelNoise};
 use super::diffaug::{self, Contrast, DiffAugConfig, DiffValues, Translation};
 use super::geometry::{Geometry, Resampling};
 use super::values::{Kind, Values};
 use crate::ops::rng::Rng;
-use crate::ops::{Traced, cost, normals};
+use crate::ops::{Traced, normals};
 
-/// Type of the pictures, and where they are.
-pub(super) type Place = (DType, Device);
-
-/// Numbers made on the host, as a tensor beside the pictures.
-pub(super) fn upload(
-    values: Vec<f64>,
-    shape: impl Into<Shape>,
-    (dtype, device): &Place,
-) -> Result<Tensor> {
-    cost::copied();
-    Tensor::from_vec(values, shape.into(), &Device::Cpu)?.to_dtype(*dtype)?.to_device(device)
+/// Numbers that were drawn, on the processor, in the type of the pictures.
+pub(super) fn drawn(values: Vec<f64>, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+    Tensor::from_vec(values, shape.into(), &Device::Cpu)?.to_dtype(dtype)
 }
 
 /// Transforms that are drawn anew for each batch; cheap to clone.
@@ -31,7 +23,8 @@ pub(super) fn upload(
 pub struct Pipeline {
     transforms: Set,
     img_channels: usize,
-    place: Place,
+    /// Type of the pictures, and where they are.
+    place: (DType, Device),
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +76,9 @@ impl Pipeline {
 
     /// Transforms for `n` pictures of `h` by `w` pixels at strength `p` in [0, 1]: a pure function
     /// of the generator and `part` (below 2^23).
+    ///
+    /// Their [`Transforms::numbers`] are on the processor and have yet to be brought to the
+    /// pictures.
     ///
     /// # Errors
     /// Fails if the pictures are too small for a filter that was drawn, or memory runs out.
@@ -141,14 +137,14 @@ impl Pipeline {
         let Set::Ada(ada) = &self.transforms else {
             bail!("augment: expected values of DiffAugment for its pipeline");
         };
-        let (size, place) = ((h, w), &self.place);
-        let geometry = Geometry::of(values, size, &ada.resampling, &place.1)?;
+        let (size, dtype) = ((h, w), self.place.0);
+        let geometry = Geometry::of(values, size, &ada.resampling)?;
         let steps = [
             geometry.map(|geometry| Step::Geometry(Box::new(geometry))),
-            Color::of(values, self.img_channels, place)?.map(Step::Color),
-            BandFilter::of(values, size, &ada.bands, place)?.map(Step::Filter),
-            corrupt::noise(values, noise, place)?.map(Step::Noise),
-            corrupt::mask(values, size, place)?.map(Step::Mask),
+            Color::of(values, self.img_channels, dtype)?.map(Step::Color),
+            BandFilter::of(values, size, &ada.bands, dtype)?.map(Step::Filter),
+            PixelNoise::of(values, noise, dtype)?.map(Step::Noise),
+            corrupt::mask(values, size, dtype)?.map(Step::Mask),
         ];
         Ok(Transforms { steps: steps.into_iter().flatten().collect() })
     }
@@ -165,12 +161,12 @@ impl Pipeline {
         let Set::DiffAug(config) = &self.transforms else {
             bail!("augment: expected values of StyleGAN2-ADA for its pipeline");
         };
-        let place = &self.place;
+        let dtype = self.place.0;
         let steps = [
-            diffaug::color(values, self.img_channels, place)?.map(Step::Color),
-            Contrast::of(values, place)?.map(Step::Contrast),
+            diffaug::color(values, self.img_channels, dtype)?.map(Step::Color),
+            Contrast::of(values, dtype)?.map(Step::Contrast),
             Translation::of(values).map(Step::Translation),
-            diffaug::mask(values, (h, w), config, place)?.map(Step::Mask),
+            diffaug::mask(values, (h, w), config, dtype)?.map(Step::Mask),
         ];
         Ok(Transforms { steps: steps.into_iter().flatten().collect() })
     }
@@ -187,10 +183,9 @@ enum Step {
     Geometry(Box<Geometry>),
     Color(Color),
     Filter(BandFilter),
-    /// `[N, C, H, W]`, added.
-    Noise(Traced),
+    Noise(PixelNoise),
     /// `[N, 1, H, W]`, multiplied.
-    Mask(Traced),
+    Mask(Tensor),
     Contrast(Contrast),
     Translation(Translation),
 }
@@ -207,10 +202,23 @@ impl Transforms {
             Step::Geometry(geometry) => geometry.apply(&x),
             Step::Color(color) => color.apply(&x),
             Step::Filter(filter) => filter.apply(&x),
-            Step::Noise(noise) => &x + noise,
-            Step::Mask(mask) => x.broadcast_mul(mask),
+            Step::Noise(noise) => noise.apply(&x),
+            Step::Mask(mask) => x.broadcast_mul(&mask.into()),
             Step::Contrast(contrast) => contrast.apply(&x),
             Step::Translation(translation) => translation.apply(&x),
+        })
+    }
+
+    /// The numbers that were drawn on the processor, which must be where the pictures are.
+    pub fn numbers(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.steps.iter_mut().flat_map(|step| match step {
+            Step::Geometry(geometry) => geometry.numbers(),
+            Step::Color(color) => color.numbers(),
+            Step::Filter(BandFilter(numbers))
+            | Step::Mask(numbers)
+            | Step::Contrast(Contrast(numbers))
+            | Step::Noise(PixelNoise { sigma: numbers, .. }) => std::slice::from_mut(numbers),
+            Step::Translation(_) => &mut [],
         })
     }
 

@@ -59,7 +59,7 @@ pub(super) fn run(args: &AuditArgs, stop: Arc<AtomicBool>) -> Result<()> {
         load(&assets, options, &scan(&assets, options, &stop)?, &stop)
     };
     let batches = Batches::new(pictures(&args.data, &options)?, params.seed);
-    let (dataset, label_pool) = (batches.dataset(), batches.label_pool(&opened.device)?);
+    let (dataset, label_pool) = (batches.dataset(), batches.label_pool()?);
     let (asked, has) = (header.model.c_dim, dataset.label_dim());
     if asked != has {
         let message = format!(

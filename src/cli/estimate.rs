@@ -96,7 +96,7 @@ struct Measured {
     images: f64,
     wall: f64,
     cpu: f64,
-    /// Gmain, Greg, Dmain, Dreg, ema: mean wall seconds of one.
+    /// Gmain, Greg, Dmain, Dreg, and what else a step does: mean wall seconds of one.
     phases: [f64; 5],
 }
 
@@ -254,9 +254,12 @@ fn warm_up(trainer: &Trainer, images: &Tensor) -> Result<()> {
     let networks = trainer.networks();
     let reals = Reals { img: round.reals.img.map(|img| img.narrow(0, 0, group))?, c: None };
     networks.g_main(&small(&round.g_main)?)?;
-    let (draw, pl_noise) = (small(&round.g_reg.0)?, &round.g_reg.1);
-    let lengths = networks.path_lengths(&draw, &pl_noise.narrow(0, 0, draw.z.dim(0)?)?)?;
-    networks.g_reg(lengths, 0.0, (2.0, 4.0))?;
+    if let Some((draw, pl_noise)) = &round.g_reg {
+        let draw = small(draw)?;
+        let lengths = networks.path_lengths(&draw, &pl_noise.narrow(0, 0, draw.z.dim(0)?)?)?;
+        let pl_mean = Tensor::zeros(1, DType::F64, trainer.device())?;
+        networks.g_reg(lengths, &pl_mean, (2.0, 4.0))?;
+    }
     networks.d_main(&small(&round.d_main)?, &reals, None)?;
     networks.d_reg(&reals, None, (1.0, 16.0))?;
     Ok(())
@@ -282,19 +285,19 @@ fn whole_cycles(trainer: &mut Trainer, images: &Tensor, cycles: u64) -> Result<M
     let (start, cpu) = (Instant::now(), cpu_seconds());
     let mut sums = [0.0; 5];
     let num_steps = cycles * D_REG_INTERVAL;
-    for _ in 0..num_steps {
+    for step in 0..num_steps {
         let rounds = rounds(trainer, images)?;
         let seconds = trainer.step(&rounds)?.seconds;
-        sums.iter_mut().zip(seconds).for_each(|(sum, seconds)| *sum += seconds);
+        if step.is_multiple_of(D_REG_INTERVAL) {
+            // all four phases, so a GPU's times are its own
+            sums.iter_mut().zip(seconds).for_each(|(sum, seconds)| *sum += seconds);
+        }
     }
-    let counts = [1, G_REG_INTERVAL, 1, D_REG_INTERVAL, 1].map(|every| (num_steps / every) as f64);
-    let mut phases = sums;
-    phases.iter_mut().zip(counts).for_each(|(sum, count)| *sum /= count);
     Ok(Measured {
         images: num_steps as f64 * trainer.config().batch as f64,
         wall: start.elapsed().as_secs_f64(),
         cpu: cpu_seconds() - cpu,
-        phases,
+        phases: sums.map(|sum| sum / cycles as f64),
     })
 }
 

@@ -77,17 +77,17 @@ impl Batches {
     }
 
     /// All labels `[N, label_dim]`, where the set has them: generated images get labels of the
-    /// same distribution.
+    /// same distribution. They are on the processor, where labels are picked.
     ///
     /// # Errors
-    /// Fails if the device does.
-    pub fn label_pool(&self, device: &Device) -> Result<Option<Tensor>> {
+    /// Never: there are as many labels as pictures.
+    pub fn label_pool(&self) -> Result<Option<Tensor>> {
         let (len, label_dim) = (self.dataset.len(), self.dataset.label_dim());
         if label_dim == 0 {
             return Ok(None);
         }
         let labels = (0..len).flat_map(|idx| self.dataset.label(idx).iter().copied());
-        Tensor::from_iter(labels, device)?.reshape((len, label_dim)).map(Some)
+        Tensor::from_iter(labels, &Device::Cpu)?.reshape((len, label_dim)).map(Some)
     }
 
     /// The picture at a position of the training, and how it is turned.
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_label_pool_holds_every_label() {
-        let pool = batches().label_pool(&Device::Cpu).unwrap().unwrap();
+        let pool = batches().label_pool().unwrap().unwrap();
         assert_eq!(pool.dims(), [5, 1]);
     }
 }

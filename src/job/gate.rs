@@ -195,7 +195,8 @@ fn look_at(
         let c = label_pool.map(|pool| {
             let rows = pool.dim(0)?;
             let pick = |i: usize| rng.below((2 * (start + i) as u64 + 1) << 32, rows) as u32;
-            pool.index_select(&Tensor::from_iter((0..AT_ONCE).map(pick), pool.device())?, 0)
+            let rows = Tensor::from_iter((0..AT_ONCE).map(pick), &Device::Cpu)?;
+            pool.index_select(&rows, 0)?.to_device(training.device)
         });
         let psi = if (start / AT_ONCE).is_multiple_of(2) { 1.0 } else { PSI };
         let truncation = Truncation { psi, cutoff: None };

@@ -65,7 +65,8 @@ impl Quality {
             let labels = Rng::new(seed, Stream::Metric, 4 << 32);
             let rows = pool.dim(0)?;
             let pick = |i: usize| labels.below(i as u64, rows) as u32;
-            pool.index_select(&Tensor::from_iter((0..NUM_IMAGES).map(pick), pool.device())?, 0)
+            let rows = Tensor::from_iter((0..NUM_IMAGES).map(pick), &Device::Cpu)?;
+            pool.index_select(&rows, 0)?.to_device(device)
         });
         Ok(Self {
             reals: sketch.project()?,

@@ -133,7 +133,7 @@ impl Run {
         let device = ranks.lead().device();
         let num_classes = dataset.report().class_counts.len();
         let batches = Batches::new(dataset, config.seed).mirrored(setup.mirror);
-        let label_pool = batches.label_pool(device)?;
+        let label_pool = batches.label_pool()?;
         let of_samples = (config.seed, config.g.z_dim);
         let quality = Quality::new(batches.dataset(), of_samples, label_pool.as_ref(), device)?;
         let labels = match (&label_pool, num_classes) {

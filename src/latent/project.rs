@@ -152,7 +152,7 @@ impl<'a> Projection<'a> {
         };
         let grads = grad(loss, &leaves(self.adam.params()))?;
         self.adam.set_lr_factor(lr_factor(t));
-        self.adam.step(&grads, None)?;
+        self.adam.step(&grads, None, None)?;
         for noise in &self.noise {
             noise.set(&normalized(noise.as_tensor())?.detach())?;
         }

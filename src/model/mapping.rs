@@ -106,10 +106,12 @@ impl Mapping {
 
     /// Moves the running mean towards the mean of a pass, `[w_dim]`.
     ///
+    /// * `gate` - as of [`adam::blend`].
+    ///
     /// # Errors
     /// Fails if this network keeps none, or the shapes differ.
-    pub fn track_w_avg(&self, w_mean: &Tensor) -> Result<()> {
-        adam::blend(self.w_avg()?, w_mean, W_AVG_BETA)
+    pub fn track_w_avg(&self, w_mean: &Tensor, gate: Option<&Tensor>) -> Result<()> {
+        adam::blend(self.w_avg()?, w_mean, W_AVG_BETA, gate)
     }
 
     /// The running mean `[w_dim]`.

@@ -4,7 +4,9 @@
 //! So at any moment the average holds whole training steps only, also when a step is abandoned in
 //! its middle; [`blend`] brings it up to date.
 //!
-//! Non-finite gradients become 0 (NaN) or +-1e5 (infinite), as in the StyleGAN2-ADA trainer.
+//! Non-finite gradients become 0 (NaN) or +-1e5 (infinite), as in the StyleGAN2-ADA trainer. Whether a
+//! step should happen at all is for a number on the device to say, its gate, so that nobody has to
+//! wait for the device to look at it.
 //!
 //! Reference: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
 
@@ -96,9 +98,17 @@ impl Adam {
     /// With `ema`, the averages (same order) first move towards the parameters as they were before
     /// the step: `e = p + beta (e - p)`.
     ///
+    /// * `gate` - one f64 beside the parameters. Where it is not finite the averages move and
+    ///   nothing else does; the step counts all the same.
+    ///
     /// # Errors
     /// Fails if the lists or shapes differ.
-    pub fn step(&mut self, grads: &[Tensor], ema: Option<(&[Var], f64)>) -> Result<()> {
+    pub fn step(
+        &mut self,
+        grads: &[Tensor],
+        ema: Option<(&[Var], f64)>,
+        gate: Option<&Tensor>,
+    ) -> Result<()> {
         let count = self.params.len();
         if grads.len() != count || ema.is_some_and(|(ema, _)| ema.len() != count) {
             bail!("adam: expected {count} gradients and averages, got {}", grads.len());
@@ -115,7 +125,7 @@ impl Adam {
         };
         for (idx, (param, grad)) in self.params.iter().zip(grads).enumerate() {
             let ema = ema.map(|(ema, beta)| (&ema[idx], beta));
-            let step = Step { rates, moments: &self.moments[idx], ema };
+            let step = Step { rates, moments: &self.moments[idx], ema, gate };
             if param.shape() != grad.shape() {
                 bail!("adam: expected a gradient {:?}, got {:?}", param.shape(), grad.shape());
             }
@@ -127,10 +137,22 @@ impl Adam {
 
 /// Moves an average towards a value of the same shape, in place: `e = p + beta (e - p)`.
 ///
+/// * `gate` - one f64 beside the average, which does not move where this is not finite.
+///
 /// # Errors
 /// Fails if shapes or types differ.
-pub fn blend(ema: &Tensor, value: &Tensor, beta: f64) -> Result<()> {
-    ema.inplace_op2(&value.contiguous()?, &Blend { beta })
+pub fn blend(ema: &Tensor, value: &Tensor, beta: f64, gate: Option<&Tensor>) -> Result<()> {
+    ema.inplace_op2(&value.contiguous()?, &Blend { beta, gate })
+}
+
+/// The number that `gate` holds, which is on the processor.
+fn number(gate: Option<&Tensor>) -> Result<Option<f64>> {
+    gate.map(|gate| gate.reshape(())?.to_scalar()).transpose()
+}
+
+/// The gate's place on a GPU.
+fn place(gpu: &cuda::Gpu, gate: Option<&Tensor>) -> Result<Option<cuda::View<f64>>> {
+    gate.map(|gate| gpu.tensor(gate)).transpose()
 }
 
 /// The numbers of one step, the same for every parameter.
@@ -147,6 +169,7 @@ struct Step<'a> {
     rates: Rates,
     moments: &'a RefCell<Moments>,
     ema: Option<(&'a Var, f64)>,
+    gate: Option<&'a Tensor>,
 }
 
 impl InplaceOp2 for Step<'_> {
@@ -195,17 +218,20 @@ impl InplaceOp2 for Step<'_> {
                 bail!("adam: expected an average of {} values, got {}", param.len, average.len);
             }
             let moments = (gpu.tensor(m)?, gpu.tensor(v)?);
-            cuda::adam::step(&gpu, (param, grad), moments, ema, self.rates)
+            let gate = place(&gpu, self.gate)?;
+            cuda::adam::step(&gpu, (param, grad), moments, ema, (self.rates, gate))
         })
     }
 }
 
 impl Step<'_> {
     fn run<T: Element>(&self, p: &mut [T], g: &[T], moments: (&mut [T], &mut [T])) -> Result<()> {
+        let gate = number(self.gate)?;
         match self.ema {
-            None => step(p, g, moments, None, self.rates)?,
+            None => step(p, g, moments, None, (self.rates, gate))?,
             Some((ema, beta)) => {
-                let fused = Fused { step: self, beta, slices: RefCell::new((p, g, moments)) };
+                let slices = RefCell::new((p, g, moments));
+                let fused = Fused { rates: self.rates, gate, beta, slices };
                 ema.inplace_op1(&fused)?;
             }
         }
@@ -219,17 +245,22 @@ fn step<T: Element>(
     g: &[T],
     (m, v): (&mut [T], &mut [T]),
     ema: Option<(&mut [T], f64)>,
-    rates: Rates,
+    (rates, gate): (Rates, Option<f64>),
 ) -> Result<()> {
     cuda::either!(
         (p, g, m, v);
         gpu => {
             let ema = ema.map(|(ema, beta)| (ema.into(), beta));
-            cuda::adam::step(&gpu, (p, g), (m, v), ema, rates)
+            let gate = gate.as_ref().map(|gate| std::slice::from_ref(gate).into());
+            cuda::adam::step(&gpu, (p, g), (m, v), ema, (rates, gate))
         };
-        kernel::step(p, g, (m, v), ema, rates)
+        kernel::step(p, g, (m, v), ema, is_open(gate).then_some(rates))
     );
     Ok(())
+}
+
+fn is_open(gate: Option<f64>) -> bool {
+    gate.is_none_or(f64::is_finite)
 }
 
 /// Parameter, gradient and moments of a step.
@@ -237,7 +268,8 @@ type Slices<'a, T> = (&'a mut [T], &'a [T], (&'a mut [T], &'a mut [T]));
 
 /// A step seen from the average: candle lends one tensor for writing at a time.
 struct Fused<'a, T> {
-    step: &'a Step<'a>,
+    rates: Rates,
+    gate: Option<f64>,
     beta: f64,
     slices: RefCell<Slices<'a, T>>,
 }
@@ -254,15 +286,16 @@ impl<T: Element> InplaceOp1 for Fused<'_, T> {
         if ema.len() != p.len() {
             bail!("adam: expected an average of {} values, got {}", p.len(), ema.len());
         }
-        step(p, g, (m, v), Some((ema, self.beta)), self.step.rates)
+        step(p, g, (m, v), Some((ema, self.beta)), (self.rates, self.gate))
     }
 }
 
-struct Blend {
+struct Blend<'a> {
     beta: f64,
+    gate: Option<&'a Tensor>,
 }
 
-impl InplaceOp2 for Blend {
+impl InplaceOp2 for Blend<'_> {
     fn name(&self) -> &'static str {
         "ema"
     }
@@ -274,25 +307,31 @@ impl InplaceOp2 for Blend {
         param: &CpuStorage,
         param_layout: &Layout,
     ) -> Result<()> {
-        fn run<T: Element>(ema: &mut [T], p: &[T], beta: f64) -> Result<()> {
+        fn run<T: Element>(ema: &mut [T], p: &[T], beta: f64, gate: Option<f64>) -> Result<()> {
             if ema.len() != p.len() {
                 bail!("ema: expected {} values, got {}", p.len(), ema.len());
             }
             cuda::either!(
                 (ema, p);
-                gpu => cuda::adam::blend(&gpu, ema, p, beta);
-                kernel::blend(ema, p, beta)
+                gpu => {
+                    let gate = gate.as_ref().map(|gate| std::slice::from_ref(gate).into());
+                    cuda::adam::blend(&gpu, ema, p, (beta, gate))
+                };
+                if is_open(gate) {
+                    kernel::blend(ema, p, beta);
+                }
             );
             Ok(())
         }
+        let gate = number(self.gate)?;
         match param {
             CpuStorage::F32(p) => {
                 let ema = contiguous_mut(f32::as_mut_slice(ema)?, ema_layout)?;
-                run(ema, contiguous(p, param_layout)?, self.beta)
+                run(ema, contiguous(p, param_layout)?, self.beta, gate)
             }
             CpuStorage::F64(p) => {
                 let ema = contiguous_mut(f64::as_mut_slice(ema)?, ema_layout)?;
-                run(ema, contiguous(p, param_layout)?, self.beta)
+                run(ema, contiguous(p, param_layout)?, self.beta, gate)
             }
             _ => bail!("ema: expected f32 or f64"),
         }
@@ -309,7 +348,7 @@ impl InplaceOp2 for Blend {
             if ema.len != param.len {
                 bail!("ema: expected {} values, got {}", param.len, ema.len);
             }
-            cuda::adam::blend(&gpu, ema, param, self.beta)
+            cuda::adam::blend(&gpu, ema, param, (self.beta, place(&gpu, self.gate)?))
         })
     }
 }
@@ -347,7 +386,7 @@ mod tests {
         let ema = [Var::from_tensor(&start.zeros_like()?)?];
         let mut adam = Adam::new(vec![param.clone()], CONFIG)?;
         for grad in &grads {
-            adam.step(std::slice::from_ref(grad), Some((&ema, 0.75)))?;
+            adam.step(std::slice::from_ref(grad), Some((&ema, 0.75)), None)?;
         }
         let expected = reference(&start, &grads)?;
         let worst = (param.as_tensor() - expected)?.abs()?.max_all()?.to_scalar::<f64>()?;
@@ -369,7 +408,7 @@ mod tests {
         let config = AdamConfig { beta1: 0.0, ..CONFIG };
         let mut adam = Adam::new(vec![param.clone()], config)?;
         let grad = Tensor::new(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY], &Device::Cpu)?;
-        adam.step(&[grad], None)?;
+        adam.step(&[grad], None, None)?;
         let moved = param.to_vec1::<f32>()?;
         assert_eq!(moved[0], 0.0);
         assert!((moved[1] + 0.1).abs() < 1e-6 && (moved[2] - 0.1).abs() < 1e-6, "{moved:?}");
@@ -379,8 +418,44 @@ mod tests {
     #[test]
     fn blend_moves_the_average() -> Result<()> {
         let ema = Var::new(&[4f32], &Device::Cpu)?;
-        blend(&ema, &Tensor::new(&[8f32], &Device::Cpu)?, 0.25)?;
+        let (value, open) =
+            (Tensor::new(&[8f32], &Device::Cpu)?, Tensor::new(&[1f64], &Device::Cpu)?);
+        blend(&ema, &value, 0.25, None)?;
         assert_eq!(ema.to_vec1::<f32>()?, [7.0]);
+        blend(&ema, &value, 0.5, Some(&(&open / 0.0)?))?;
+        assert_eq!(ema.to_vec1::<f32>()?, [7.0]);
+        blend(&ema, &value, 0.5, Some(&open))?;
+        assert_eq!(ema.to_vec1::<f32>()?, [7.5]);
+        Ok(())
+    }
+
+    /// As if the step had not happened, but for the average: it follows the step before.
+    #[test]
+    fn behind_a_gate_that_is_not_finite_only_the_average_moves() -> Result<()> {
+        let param = Var::new(&[1f64, -2.0], &Device::Cpu)?;
+        let ema = [Var::new(&[4f64, 4.0], &Device::Cpu)?];
+        let mut adam = Adam::new(vec![param.clone()], CONFIG)?;
+        let grad = Tensor::new(&[0.5f64, 3.0], &Device::Cpu)?;
+        let mut step = |gate: f64| {
+            let gate = Tensor::new(gate, &Device::Cpu)?;
+            adam.step(std::slice::from_ref(&grad), Some((&ema, 0.5)), Some(&gate))
+        };
+        step(f64::NAN)?;
+        assert_eq!(param.to_vec1::<f64>()?, [1.0, -2.0]);
+        assert_eq!(ema[0].to_vec1::<f64>()?, [2.5, 1.0]);
+        step(f64::NEG_INFINITY)?;
+        assert_eq!(param.to_vec1::<f64>()?, [1.0, -2.0]);
+        assert_eq!(ema[0].to_vec1::<f64>()?, [1.75, -0.5]);
+        // moments are still those of a fresh optimizer: m = g / 2, v = g^2 / 10, at t = 3
+        step(7.0)?;
+        let step_size = 0.1 / (1.0 - 0.5f64.powi(3));
+        let root_correction = (1.0 - 0.9f64.powi(3)).sqrt();
+        let moved =
+            |p: f64, g: f64| p - step_size * g / 2.0 / (g * 0.1f64.sqrt() / root_correction);
+        let expected = [moved(1.0, 0.5), moved(-2.0, 3.0)];
+        for (ours, expected) in param.to_vec1::<f64>()?.iter().zip(expected) {
+            assert!((ours - expected).abs() < 1e-7, "{ours} {expected}");
+        }
         Ok(())
     }
 
@@ -392,11 +467,11 @@ mod tests {
             let (param, ema, grad) = (var()?, [var()?], var()?);
             let mut adam = Adam::new(vec![param.clone()], CONFIG)?;
             for _ in 0..3 {
-                adam.step(&[grad.as_detached_tensor()], Some((&ema, 0.9)))?;
+                adam.step(&[grad.as_detached_tensor()], Some((&ema, 0.9)), None)?;
             }
-            adam.step(&[grad.as_detached_tensor()], None)?;
+            adam.step(&[grad.as_detached_tensor()], None, None)?;
             let average = ema[0].as_detached_tensor().copy()?;
-            blend(&ema[0], &param, 0.9)?;
+            blend(&ema[0], &param, 0.9, None)?;
             Ok(vec![param.as_detached_tensor(), average, ema[0].as_detached_tensor()])
         };
         same_bits_for_any_threads("adam", &work)

@@ -38,6 +38,7 @@ pub mod rng;
 pub mod selftest;
 mod traced;
 pub mod upfirdn2d;
+mod upload;
 
 pub use bias_act::bias_act;
 pub use channel_scale::channel_scale;
@@ -53,3 +54,4 @@ pub use normals::normals;
 pub use reflect_pad::reflect_pad;
 pub use traced::Traced;
 pub use upfirdn2d::upfirdn2d;
+pub use upload::upload;

@@ -11,12 +11,13 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::config::TrainConfig;
 use super::draws::Round;
 use super::phases::Reals;
-use super::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, StepStats, Trainer};
+use super::trainer::{D_REG_INTERVAL, G_REG_INTERVAL, Trainer};
 use crate::model::Precision;
 use crate::ops::cost::{Account, Tally, clocked, counted};
 
-/// The parts of a step, in the order of [`StepCost`]: random inputs, then the phases.
-pub const PARTS: [&str; 5] = ["draws", "Gmain", "Greg", "Dmain", "Dreg"];
+/// The parts of a step, in the order of [`StepCost`]: what passes between processor and device, the
+/// random inputs and what was found; then the phases.
+pub const PARTS: [&str; 5] = ["in and out", "Gmain", "Greg", "Dmain", "Dreg"];
 
 /// The accounts of a step's parts, each as in a step that has all of them.
 pub struct StepCost {
@@ -70,10 +71,10 @@ fn count(config: &TrainConfig, batch: usize) -> Result<StepCost> {
     let (res, channels) = (config.g.img_resolution, config.g.img_channels);
     let mut trainer = Trainer::new(config, &Device::Cpu)?;
     let img = Tensor::zeros((batch, channels, res, res), DType::F32, &Device::Cpu)?;
-    let (rounds, draws) = counted(|| trainer.draw(&Reals::new(img, None), None))?;
-    let phases = trainer.count(&rounds)?;
-    let [g_main, g_reg, d_main, d_reg] = phases;
-    Ok(StepCost { batch, parts: [draws, g_main, g_reg, d_main, d_reg] })
+    let (rounds, mut transfers) = counted(|| trainer.draw(&Reals::new(img, None), None))?;
+    let [g_main, g_reg, d_main, d_reg] = trainer.count(&rounds)?;
+    transfers.add(&counted(|| trainer.collect())?.1, 1.0);
+    Ok(StepCost { batch, parts: [transfers, g_main, g_reg, d_main, d_reg] })
 }
 
 /// Opens an account, does something, and gives the account.
@@ -91,17 +92,17 @@ impl Trainer {
     /// Fails if an op does, or is cancelled.
     pub fn clock(&mut self, rounds: &[Round]) -> Result<StepCost> {
         let [g_main, g_reg, d_main, d_reg] = self.accounts(rounds, |work| Ok(clocked(work)?.1))?;
+        self.collect()?;
         let parts = [Account::default(), g_main, g_reg, d_main, d_reg];
         Ok(StepCost { batch: self.config().batch, parts })
     }
 
     fn accounts(&mut self, rounds: &[Round], account_of: Accountant) -> Result<[Account; 4]> {
-        let mut stats = StepStats::default();
         self.pending_ema = Some(0.0); // as after every step but the first
-        let g_main = account_of(&mut || self.g_main(rounds, &mut stats))?;
-        let g_reg = account_of(&mut || self.g_reg(rounds, &mut stats))?;
-        let d_main = account_of(&mut || self.d_main(rounds, &mut stats))?;
-        let d_reg = account_of(&mut || self.d_reg(rounds, &mut stats))?;
+        let g_main = account_of(&mut || self.g_main(rounds))?;
+        let g_reg = account_of(&mut || self.g_reg(rounds))?;
+        let d_main = account_of(&mut || self.d_main(rounds))?;
+        let d_reg = account_of(&mut || self.d_reg(rounds))?;
         Ok([g_main, g_reg, d_main, d_reg])
     }
 }
@@ -109,6 +110,8 @@ impl Trainer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::AugPipe;
+    use crate::train::config::{Augmentations, Strength};
     use crate::train::presets::{Cfg, Overrides, train_config};
 
     fn convolutions(cost: &StepCost) -> f64 {
@@ -124,6 +127,27 @@ mod tests {
         let config = train_config(Cfg::Auto, 32, 0, &Overrides::default());
         let gflop = convolutions(&step_cost(&config)?);
         assert!((gflop / 106.6 - 1.0).abs() < 0.02, "{gflop}");
+        Ok(())
+    }
+
+    /// However many rounds and transforms there are: all that is drawn, and all that is found.
+    #[test]
+    fn two_copies_pass_between_processor_and_device() -> Result<()> {
+        let overrides = Overrides {
+            batch: Some(8),
+            batch_gpu: Some(4),
+            strength: Strength::Fixed { p: 1.0 },
+            augmentations: Augmentations::Pipe(AugPipe::Bgc),
+            ..Overrides::default()
+        };
+        let mut trainer = Trainer::new(train_config(Cfg::Tiny, 16, 0, &overrides), &Device::Cpu)?;
+        let img = Tensor::zeros((8, 3, 16, 16), DType::F32, &Device::Cpu)?;
+        let ((), account) = counted(|| {
+            let rounds = trainer.draw(&Reals::new(img, None), None)?;
+            trainer.step(&rounds)?;
+            Ok(())
+        })?;
+        assert_eq!((trainer.num_steps(), account.total().copies), (1, 2.0));
         Ok(())
     }
 

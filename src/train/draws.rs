@@ -1,17 +1,18 @@
 //! The random inputs of a training step: a pure function of (seed, step).
 //!
 //! Each phase has draws of its own, as in the StyleGAN2-ADA trainer. What is drawn for one round
-//! of a step does not depend on the others.
+//! of a step does not depend on the others. To a GPU go two copies: the images, and all that was drawn
+//! on the processor; noise is drawn where it is needed.
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::config::TrainConfig;
 use super::phases::{Draw, Reals};
-use super::trainer::D_REG_INTERVAL;
+use super::trainer::{D_REG_INTERVAL, G_REG_INTERVAL};
 use crate::augment::{Pipeline, Transforms};
 use crate::model::Noise;
 use crate::ops::rng::{Rng, Stream};
-use crate::ops::{cost, normals};
+use crate::ops::{normals, upload};
 
 /// The phases, in their order within a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +38,8 @@ pub struct Round {
     pub d_reg_reals: Option<Transforms>,
     /// Of Gmain.
     pub g_main: Draw,
-    /// Of Greg: latents, and noise `[N, C, H, W]` from N(0, 1).
-    pub g_reg: (Draw, Tensor),
+    /// Of Greg, in steps that have it: latents, and noise `[N, C, H, W]` from N(0, 1).
+    pub g_reg: Option<(Draw, Tensor)>,
     /// Of Dmain.
     pub d_main: Draw,
 }
@@ -64,7 +65,7 @@ pub struct Part<'a> {
 /// * `label_pool` - the data set's labels `[N, c_dim]`, of which generated images get some.
 ///
 /// # Errors
-/// Fails if there are fewer images than `batch`.
+/// Fails if there are fewer images than `batch`, or if the device has no memory for them.
 pub fn draw_rounds(
     config: &TrainConfig,
     num_steps: u64,
@@ -73,13 +74,17 @@ pub fn draw_rounds(
     part: &Part,
 ) -> Result<Vec<Round>> {
     let n = config.batch_gpu;
-    let round = |round: usize| {
-        let slice = |x: &Tensor| part.take(&x.narrow(0, round * n, n)?);
-        let c = reals.c.as_ref().map(slice).transpose()?;
-        let reals = Reals { img: reals.img.map(slice)?, c };
+    let img = reals.img.map(|img| part.images(&img.narrow(0, 0, config.batch)?, n))?;
+    let round = |(idx, round): (usize, usize)| {
+        let labels = |c: &Tensor| c.narrow(0, round * n, n)?.to_dtype(part.dtype);
+        let c = reals.c.as_ref().map(labels).transpose()?;
+        let reals = Reals { img: img.map(|img| img.narrow(0, idx * n, n))?, c };
         let step = Step { config, num_steps, round: round as u64, part };
         let num_pl = (n / 2).max(1);
         let fakes = |phase: Phase| step.transforms(phase, false, n);
+        let has_g_reg = num_steps.is_multiple_of(G_REG_INTERVAL);
+        let g_reg =
+            || Result::Ok((step.draw(Phase::Greg, num_pl, label_pool)?, step.pl_noise(num_pl)?));
         let has_d_reg = num_steps.is_multiple_of(D_REG_INTERVAL);
         let d_reg_reals = has_d_reg.then(|| step.transforms(Phase::Dreg, true, n));
         Ok(Round {
@@ -87,7 +92,7 @@ pub fn draw_rounds(
                 augment: fakes(Phase::Gmain)?,
                 ..step.draw(Phase::Gmain, n, label_pool)?
             },
-            g_reg: (step.draw(Phase::Greg, num_pl, label_pool)?, step.pl_noise(num_pl)?),
+            g_reg: has_g_reg.then(g_reg).transpose()?,
             d_main: Draw {
                 augment: fakes(Phase::Dmain)?,
                 ..step.draw(Phase::Dmain, n, label_pool)?
@@ -97,17 +102,45 @@ pub fn draw_rounds(
             d_reg_reals: d_reg_reals.transpose()?.flatten(),
         })
     };
-    (part.first..config.batch / n).step_by(part.every).map(round).collect()
+    let rounds = part.rounds(config.batch / n).enumerate().map(round);
+    let mut rounds = rounds.collect::<Result<Vec<_>>>()?;
+    upload(rounds.iter_mut().flat_map(Round::numbers), part.device)?;
+    Ok(rounds)
+}
+
+impl Round {
+    /// What was drawn on the processor.
+    fn numbers(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        let Self { reals, d_main_reals, d_reg_reals, g_main, g_reg, d_main } = self;
+        let g_reg = g_reg.as_mut().map(|(draw, _)| draw);
+        let draws = [Some(g_main), g_reg, Some(d_main)].into_iter().flatten();
+        let transforms = [d_main_reals, d_reg_reals].into_iter().flatten();
+        let numbers = draws.flat_map(Draw::numbers);
+        numbers.chain(transforms.flat_map(Transforms::numbers)).chain(&mut reals.c)
+    }
 }
 
 impl Part<'_> {
-    /// `x` in the type of the networks, where they are.
-    fn take(&self, x: &Tensor) -> Result<Tensor> {
-        let x = x.to_dtype(self.dtype)?;
-        if x.device().same_device(self.device) {
-            return Ok(x);
+    /// The rounds that are drawn, of `count`.
+    fn rounds(&self, count: usize) -> impl Iterator<Item = usize> + use<> {
+        (self.first..count).step_by(self.every)
+    }
+
+    /// Those of the images `[batch, C, H, W]` that are shown, `n` in a round, in the type of the
+    /// networks and where they are.
+    fn images(&self, img: &Tensor, n: usize) -> Result<Tensor> {
+        let mine = if self.every == 1 && self.first == 0 {
+            img.clone()
+        } else {
+            let rounds = self.rounds(img.dim(0)? / n);
+            let rounds = rounds.map(|round| img.narrow(0, round * n, n));
+            Tensor::cat(&rounds.collect::<Result<Vec<_>>>()?, 0)?
+        };
+        let mut mine = mine.to_dtype(self.dtype)?;
+        if !mine.device().same_device(self.device) {
+            mine = mine.to_device(self.device)?;
         }
-        x.force_contiguous()?.to_device(self.device) // a slice would take the whole along
+        Ok(mine)
     }
 }
 
@@ -125,9 +158,8 @@ impl Step<'_> {
         let step = self.num_steps * 4 + phase as u64;
         let rng = |stream: Stream| Rng::new(seed, stream, step);
         let latents = |part: u64| {
-            cost::copied();
             let draws = rng(Stream::Latents).normals_of_part(part, n * g.z_dim);
-            self.part.take(&Tensor::from_vec(draws, (n, g.z_dim), &Device::Cpu)?)
+            Tensor::from_vec(draws, (n, g.z_dim), &Device::Cpu)?.to_dtype(self.part.dtype)
         };
         let mixing = rng(Stream::StyleMixing);
         let mix = if mixing.uniform(2 * round) < self.config.style_mixing_prob {
@@ -139,8 +171,8 @@ impl Step<'_> {
         let c = label_pool.map(|pool| {
             let (rows, labels) = (pool.dim(0)?, rng(Stream::Labels));
             let pick = |i: usize| labels.below(round << 32 | i as u64, rows) as u32;
-            let rows = Tensor::from_iter((0..n).map(pick), pool.device())?;
-            self.part.take(&pool.index_select(&rows, 0)?)
+            let rows = Tensor::from_iter((0..n).map(pick), &Device::Cpu)?;
+            pool.index_select(&rows, 0)?.to_dtype(self.part.dtype)
         });
         let noise = Rng::new(seed, Stream::LayerNoise, step << 16 | round);
         let (c, noise) = (c.transpose()?, Noise::Random(noise));
@@ -196,16 +228,18 @@ mod tests {
             assert!(all[..i].iter().all(|b| a != b), "draw {i} is one of the earlier");
         }
         assert_eq!(all[0], z(&rounds(4, 0)[0].g_main));
-        assert_eq!(first[0].g_reg.1.dims(), [2, 3, 8, 8]);
+        assert_eq!(first[0].g_reg.as_ref().unwrap().1.dims(), [2, 3, 8, 8]);
+        assert!(second[0].g_reg.is_none() && rounds(4, 4)[0].g_reg.is_some());
     }
 
     #[test]
     fn a_part_has_the_rounds_of_the_whole() {
-        let (whole, part) = (rounds(2, 5), part(2, 5, 1, 2));
+        let (whole, part) = (rounds(2, 8), part(2, 8, 1, 2));
         assert_eq!((whole.len(), part.len()), (4, 2));
         for (whole, part) in [(&whole[1], &part[0]), (&whole[3], &part[1])] {
             assert_eq!(z(&whole.d_main), z(&part.d_main));
-            assert_eq!(z(&whole.g_reg.0), z(&part.g_reg.0));
+            let [whole, part] = [whole, part].map(|round| z(&round.g_reg.as_ref().unwrap().0));
+            assert_eq!(whole, part);
         }
     }
 

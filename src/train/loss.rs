@@ -67,7 +67,9 @@ pub fn path_lengths(gen_img: &Traced, ws: &Traced, pl_noise: &Tensor) -> Result<
     let noise = (pl_noise / ((h * w) as f64).sqrt())?;
     let projected = (gen_img * Traced::constant(&noise))?.sum_all()?;
     let pl_grads = grad_with_graph(&projected, std::slice::from_ref(ws))?.remove(0); // [N, num_ws, w_dim]
-    pl_grads.sqr()?.sum(2)?.mean(1)?.sqrt()
+    let lengths = pl_grads.sqr()?.sum(2)?.mean(1)?.sqrt()?;
+    // slopes of 0 where activations are no numbers must not pass for images that stand still
+    lengths.broadcast_add(&Traced::constant(&(projected.value() * 0.0)?))
 }
 
 #[cfg(test)]
@@ -108,6 +110,17 @@ mod tests {
         assert_eq!(lengths.value().to_vec1::<f64>()?, [12.0]);
         let ds = grad(lengths.sum_all()?, &[s])?.remove(0);
         assert_eq!(ds.to_scalar::<f64>()?, 4.0);
+        Ok(())
+    }
+
+    #[test]
+    fn images_without_numbers_have_no_length() -> Result<()> {
+        let ws = variable(&[[[-2f64]]])?;
+        let noise = ws.value().ones_like()?.reshape((1, 1, 1, 1))?;
+        let img =
+            (softplus(&ws)? + Traced::constant(&Tensor::full(f64::NAN, (1, 1, 1), &Device::Cpu)?))?;
+        let lengths = path_lengths(&img.reshape((1, 1, 1, 1))?, &ws, &noise)?;
+        assert!(lengths.value().to_vec1::<f64>()?[0].is_nan());
         Ok(())
     }
 

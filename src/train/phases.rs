@@ -52,6 +52,15 @@ pub struct Draw {
     pub augment: Option<Transforms>,
 }
 
+impl Draw {
+    /// What was drawn on the processor, which must be where the networks are.
+    pub(super) fn numbers(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        let Self { z, c, mix, augment, .. } = self;
+        let transforms = augment.iter_mut().flat_map(Transforms::numbers);
+        std::iter::once(z).chain(c).chain(mix.as_mut().map(|(_, z)| z)).chain(transforms)
+    }
+}
+
 /// Real images with labels, which cannot be printed:
 ///
 /// ```compile_fail,E0277
@@ -221,7 +230,7 @@ impl Networks {
     /// Greg, second half: a step in `w` should move every image by about the same amount.
     ///
     /// * `pl_mean` - the running mean of lengths before it is moved by these, see
-    ///   [`moved_pl_mean`].
+    ///   [`moved_pl_mean`], `[1]` in f64.
     /// * `gain` - factor on the gradients, to make up for the phase being run rarely.
     ///
     /// # Errors
@@ -229,10 +238,12 @@ impl Networks {
     pub fn g_reg(
         &self,
         PathLengths { lengths, .. }: PathLengths,
-        pl_mean: f64,
+        pl_mean: &Tensor,
         (pl_weight, gain): (f64, f64),
     ) -> Result<GReg> {
-        let pl_mean = ((lengths.mean_all()? * PL_DECAY)? + pl_mean * (1.0 - PL_DECAY))?;
+        let kept = (pl_mean * (1.0 - PL_DECAY))?.to_dtype(lengths.value().dtype())?;
+        let moved = lengths.mean_all()? * PL_DECAY;
+        let pl_mean = moved?.reshape(1)?.broadcast_add(&Traced::constant(&kept))?;
         let pl_penalty = lengths.broadcast_sub(&pl_mean)?.sqr()?; // [N]
         let loss = (pl_penalty.mean_all()? * (pl_weight * gain))?;
         let pl_penalty = pl_penalty.value().clone();
@@ -292,10 +303,12 @@ impl Networks {
 
     /// Moves the running mean of `w` towards the mean of a pass, `[w_dim]`.
     ///
+    /// * `gate` - one f64 beside the networks; the mean does not move where this is not finite.
+    ///
     /// # Errors
     /// Fails if the shapes differ.
-    pub fn track_w_avg(&self, w_mean: &Tensor) -> Result<()> {
-        self.g_frozen.mapping.track_w_avg(w_mean)
+    pub fn track_w_avg(&self, w_mean: &Tensor, gate: Option<&Tensor>) -> Result<()> {
+        self.g_frozen.mapping.track_w_avg(w_mean, gate)
     }
 
     /// Running mean of `w [w_dim]`.
@@ -315,9 +328,12 @@ fn augmented(img: Traced, transforms: Option<&Transforms>) -> Result<Traced> {
     }
 }
 
-/// The running mean of path lengths, moved by the mean length of a pass.
-pub fn moved_pl_mean(pl_mean: f64, mean_length: f64) -> f64 {
-    pl_mean * (1.0 - PL_DECAY) + mean_length * PL_DECAY
+/// The running mean of path lengths, moved by the mean length of a pass; all `[1]` in f64.
+///
+/// # Errors
+/// Fails if the shapes differ.
+pub fn moved_pl_mean(pl_mean: &Tensor, mean_length: &Tensor) -> Result<Tensor> {
+    (pl_mean * (1.0 - PL_DECAY))? + (mean_length * PL_DECAY)?
 }
 
 /// `ws [N, num_ws, w_dim]` of a training pass, with styles mixed, and the mean of `w [w_dim]`.

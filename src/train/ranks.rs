@@ -11,14 +11,15 @@
 //!
 //! Not here: how ranks reach each other (`ops::collective`), and their threads (`ops::crew`).
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use std::ops::Range;
+
+use candle_core::{DType, Result, Tensor, bail};
 
 use super::config::TrainConfig;
 use super::phases::{Networks, Reals, add_to, moved_pl_mean};
 use super::presets::{largest_divisor, set_batch_gpu, smaller_batch_gpu};
 use super::trainer::{StepStats, Trainer};
 use crate::ops::collective::Member;
-use crate::ops::cost;
 use crate::ops::crew::Crew;
 
 /// Images that a round should have: with one alone, D sees no variety within its batch.
@@ -180,34 +181,58 @@ pub fn deal_out(config: &mut TrainConfig, available: usize, is_given: bool) -> u
     num_ranks
 }
 
-/// What the rounds of a phase add up to.
+/// What this rank's rounds of a phase add up to.
 #[derive(Default)]
 pub(super) struct Total {
     /// Sums of gradients.
-    pub(super) grads: Vec<Tensor>,
+    grads: Vec<Tensor>,
     /// Means of `w [w_dim]`, one for each round, where the phase maps latents.
     pub(super) w_means: Vec<Tensor>,
-    /// Mean of the rounds' losses.
-    pub(super) loss: f64,
+    /// Means over the rounds of what the phase finds, `[K]` in f64.
+    found: Option<Tensor>,
+}
+
+/// What a phase adds up to.
+pub(super) struct Sums {
+    /// Sums of gradients over the rounds of all ranks.
+    pub(super) grads: Vec<Tensor>,
+    /// Means of `w` in the rounds of all ranks, in their order.
+    pub(super) w_means: Vec<Tensor>,
+    /// Finite where all that was found is, on every rank; `[1]` in f64.
+    pub(super) gate: Tensor,
+    /// Means over the rounds of this rank, `[K]` in f64.
+    pub(super) found: Tensor,
 }
 
 impl Total {
-    /// Adds the gradients of a round.
-    pub(super) fn add(&mut self, grads: Vec<Tensor>) -> Result<()> {
-        if self.grads.is_empty() {
-            self.grads = grads;
+    /// Adds the gradients of a round, and its `share` of the means.
+    pub(super) fn add(&mut self, grads: Vec<Tensor>, found: &Tensor, share: f64) -> Result<()> {
+        let found = (found * share)?;
+        let Some(sum) = self.found.take() else {
+            (self.grads, self.found) = (grads, Some(found));
             return Ok(());
-        }
+        };
+        self.found = Some((sum + found)?);
         add_to(&mut self.grads, grads)
     }
 
+    /// Adds to the means what is none, `[K]` in f64.
+    pub(super) fn add_found(&mut self, more: &Tensor) -> Result<()> {
+        if let Some(found) = &mut self.found {
+            *found = Tensor::cat(&[&*found, more], 0)?;
+        }
+        Ok(())
+    }
+
     /// The total of all ranks' rounds.
-    pub(super) fn of_all(self, member: Option<&Member>) -> Result<Self> {
-        let Some(member) = member else { return Ok(self) };
-        let Self { mut grads, w_means, loss } = self;
+    pub(super) fn of_all(self, member: Option<&Member>) -> Result<Sums> {
+        let Self { mut grads, w_means, found: Some(found) } = self else {
+            bail!("expected at least one round of a step");
+        };
+        let gate = found.sum_keepdim(0)?; // finite terms only have a finite sum
+        let Some(member) = member else { return Ok(Sums { grads, w_means, gate, found }) };
         let num_grads = grads.len();
-        let losses = Tensor::new(&[loss], &Device::Cpu)?; // finite on all ranks or on none
-        grads.push(losses.to_dtype(grads[0].dtype())?.to_device(member.device())?);
+        grads.push(gate.to_dtype(grads[0].dtype())?);
         if let Some(first) = w_means.first() {
             // A table in which the rows of other ranks are zero: their sum has every row.
             let (rank, num_ranks, zeros) = (member.rank(), member.num_ranks(), first.zeros_like()?);
@@ -219,35 +244,39 @@ impl Total {
         }
         member.all_reduce_sum(&mut grads)?;
         let mut more = grads.split_off(num_grads);
-        let [loss] = means([&more[0]])?;
         let w_means = match more.split_off(1).pop() {
             Some(table) => {
                 (0..table.dim(0)?).map(|round| table.get(round)).collect::<Result<_>>()?
             }
             None => w_means,
         };
-        Ok(Self { grads, w_means, loss })
+        Ok(Sums { grads, w_means, gate: more[0].to_dtype(DType::F64)?, found })
     }
 }
 
 /// The running mean of path lengths before and after a round of every rank: where this rank's
-/// round starts, and where the next ones go on.
+/// round starts, and where the next ones go on; all `[1]` in f64.
 pub(super) fn pl_means(
     member: Option<&Member>,
-    pl_mean: f64,
+    pl_mean: &Tensor,
     lengths: &Tensor,
-) -> Result<(f64, f64)> {
-    let [mean_length] = means([lengths])?;
-    let Some(member) = member else { return Ok((pl_mean, moved_pl_mean(pl_mean, mean_length))) };
-    let mut mean_lengths = vec![0.0; member.num_ranks()];
-    mean_lengths[member.rank()] = mean_length;
-    let mean_lengths = sum_over_ranks(member, &mean_lengths)?;
-    let moved = |pl_mean: f64, lengths: &[f64]| {
-        lengths.iter().fold(pl_mean, |pl_mean, length| moved_pl_mean(pl_mean, *length))
+) -> Result<(Tensor, Tensor)> {
+    let mean_length = means([lengths])?;
+    let Some(member) = member else {
+        return Ok((pl_mean.clone(), moved_pl_mean(pl_mean, &mean_length)?));
     };
-    let (before, after) = mean_lengths.split_at(member.rank());
-    let ours = moved(pl_mean, before);
-    Ok((ours, moved(ours, after)))
+    let (rank, num_ranks) = (member.rank(), member.num_ranks());
+    // A row in which the places of other ranks are zero: their sum has every place.
+    let mut mean_lengths = [mean_length.pad_with_zeros(0, rank, num_ranks - rank - 1)?];
+    member.all_reduce_sum(&mut mean_lengths)?;
+    let moved = |pl_mean: &Tensor, mut ranks: Range<usize>| {
+        ranks.try_fold(pl_mean.clone(), |pl_mean, rank| {
+            moved_pl_mean(&pl_mean, &mean_lengths[0].narrow(0, rank, 1)?)
+        })
+    };
+    let ours = moved(pl_mean, 0..rank)?;
+    let after = moved(&ours, rank..num_ranks)?;
+    Ok((ours, after))
 }
 
 /// Means over all ranks' rounds; the times are this rank's.
@@ -278,12 +307,10 @@ fn sum_over_ranks(member: &Member, values: &[f64]) -> Result<Vec<f64>> {
     sums[0].to_vec1()
 }
 
-/// The means of some tensors of one type and number of elements, which come from their device together.
-pub(super) fn means<const N: usize>(tensors: [&Tensor; N]) -> Result<[f64; N]> {
-    cost::copied();
+/// The means of some tensors of one type and number of elements, `[N]` in f64, on their device.
+pub(super) fn means<const N: usize>(tensors: [&Tensor; N]) -> Result<Tensor> {
     let rows = tensors.map(Tensor::flatten_all).into_iter().collect::<Result<Vec<_>>>()?;
-    let means: Vec<f64> = Tensor::stack(&rows, 0)?.to_dtype(DType::F64)?.mean(1)?.to_vec1()?;
-    Ok(std::array::from_fn(|idx| means[idx]))
+    Tensor::stack(&rows, 0)?.to_dtype(DType::F64)?.mean(1)
 }
 
 #[cfg(test)]

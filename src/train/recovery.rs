@@ -1,7 +1,7 @@
 //! What happens when numbers are not finite any more.
 //!
-//! A phase whose loss is not finite is skipped: its optimizer does not step. Single ones are a
-//! matter of rounding, in 16 bits above all. Five in a row of the same phase mean that weights are
+//! A phase that finds what is not finite, its loss above all, is skipped: nothing of it enters
+//! anything. Single ones are a matter of rounding, in 16 bits above all. Five in a row of the same phase mean that weights are
 //! lost; then the networks go back to the last good ones, with optimizers that know nothing and
 //! half the learning rate. After three times of that the run is lost as well.
 
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::ops::rng::{Rng, Stream};
-    use crate::train::phases::Reals;
+    use crate::train::phases::{Networks, Reals};
     use crate::train::presets::{Cfg, Overrides, train_config};
     use crate::train::trainer::StepStats;
 
@@ -198,6 +198,30 @@ mod tests {
         }
         assert_eq!(step(&mut trainer, 1.0).num_skipped, 0);
         assert!(values(&trainer).iter().all(|value| value.is_finite()));
+    }
+
+    /// Neither the other weights of a generator without numbers, nor the running means that it is
+    /// part of.
+    #[test]
+    fn what_a_lost_generator_finds_enters_nothing() {
+        let mut trainer = trainer();
+        step(&mut trainer, 1.0);
+        let (_, first) = trainer.networks().g_store.params().swap_remove(0);
+        first.set(&(first.as_tensor() * f64::NAN).unwrap()).unwrap();
+        let others = |trainer: &Trainer| {
+            let Networks { g_store, d_store, .. } = trainer.networks();
+            let vars = [tensors(g_store), tensors(d_store)].concat();
+            copies(&vars.into_iter().filter(|var| var.id() != first.id()).collect::<Vec<_>>())
+        };
+        let (before, pl_mean) = (others(&trainer).unwrap(), trainer.pl_mean());
+        for num_skipped in [2, 2, 2, 3] {
+            assert_eq!(step(&mut trainer, 1.0).num_skipped, num_skipped); // Gmain, Dmain, 4th: Greg
+        }
+        assert_eq!((trainer.pl_mean(), pl_mean > 0.0), (pl_mean, true));
+        for (before, after) in before.iter().zip(others(&trainer).unwrap()) {
+            let off = (before - after).unwrap().abs().unwrap().max_all().unwrap();
+            assert_eq!(off.to_scalar::<f32>().unwrap(), 0.0);
+        }
     }
 
     /// Weights that are lost come back, and then move by half the learning rate: with fresh moments

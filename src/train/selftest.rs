@@ -6,7 +6,7 @@
 //! With augmentations even that differs by 3e-3 in f32 after one step, so these are left to the
 //! gradients.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::config::{Augmentations, Strength};
 use super::phases::{Networks, Reals};
@@ -89,12 +89,14 @@ fn gradients((dtype, device): (DType, &Device), precision: Precision) -> Result<
     let networks = Networks::init(&config.g, &config.d, config.seed, (dtype, device))?;
     let trainer = Trainer::with_networks(config, networks)?;
     let round = trainer.draw(&reals(0)?, None)?.remove(0);
-    let (networks, (g_reg, pl_noise)) = (trainer.networks(), &round.g_reg);
+    let networks = trainer.networks();
+    let Some((g_reg, pl_noise)) = &round.g_reg else { bail!("expected a step with all phases") };
     let path_lengths = networks.path_lengths(g_reg, pl_noise)?;
+    let pl_mean = Tensor::zeros(1, DType::F64, device)?;
     let (d_main_reals, d_reg_reals) = (round.d_main_reals.as_ref(), round.d_reg_reals.as_ref());
     Ok([
         networks.g_main(&round.g_main)?.grads,
-        networks.g_reg(path_lengths, 0.0, (1.0, 1.0))?.grads,
+        networks.g_reg(path_lengths, &pl_mean, (1.0, 1.0))?.grads,
         networks.d_main(&round.d_main, &round.reals, d_main_reals)?.grads,
         networks.d_reg(&round.reals, d_reg_reals, (1.0, 1.0))?.grads,
     ])

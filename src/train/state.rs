@@ -228,7 +228,7 @@ impl Trainer {
             adam.restart(ROLLBACK_LR.powi(counters.num_rollbacks as i32))?;
             adam.set_num_steps(num_steps);
         }
-        self.running = Running { num_phases, stats: counters.stats, moves: false };
+        self.running = Running { num_phases, stats: counters.stats, ..Running::default() };
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::ada::Ada;
 use super::config::{Strength, TrainConfig};
 use super::draws::{Part, Phase, Round, draw_rounds};
+use super::moves::Found;
 use super::phases::{Networks, Reals};
 use super::presets::smaller_batch_gpu;
 use super::ranks::stats_of_all;
@@ -53,9 +54,10 @@ pub struct StepStats {
     pub r1_penalty: Option<f64>,
     /// `(length - mean)^2`, in steps with path length.
     pub pl_penalty: Option<f64>,
-    /// Seconds of Gmain, Greg, Dmain, Dreg with their optimizer steps, and of the average's rest.
+    /// Seconds of Gmain, Greg, Dmain, Dreg with their optimizer steps, and of the rest. Of a GPU, which
+    /// falls behind, these are its own only in steps that have all four; else it catches up in the rest.
     pub seconds: [f64; 5],
-    /// Phases that were skipped, since their loss was not finite.
+    /// Phases that were skipped, since what they found was not finite.
     pub num_skipped: u32,
 }
 
@@ -89,8 +91,10 @@ pub struct Trainer {
 pub(super) struct Running {
     /// Phases that have been run, or skipped.
     pub(super) num_phases: usize,
-    /// What they found.
+    /// What they found, as far as it was fetched.
     pub(super) stats: StepStats,
+    /// The rest of what they found.
+    pub(super) found: Vec<Found>,
     /// Whether the present phase has begun to move weights.
     pub(super) moves: bool,
 }
@@ -193,7 +197,7 @@ impl Trainer {
     pub fn g_ema(&mut self) -> Result<&Store> {
         if let Some(beta) = self.pending_ema.take() {
             for (ema, param) in self.g_ema_params.iter().zip(&self.networks.g_params) {
-                blend(ema, param, beta)?;
+                blend(ema, param, beta, None)?;
             }
         }
         Ok(&self.g_ema)
@@ -222,26 +226,12 @@ impl Trainer {
     ///
     /// Numbers that are not finite are no error: see [`Trainer::is_lost`].
     pub fn step(&mut self, rounds: &[Round]) -> Result<StepStats> {
-        let is_due =
-            |weight: f64, interval| weight > 0.0 && self.num_steps.is_multiple_of(interval);
-        let g_reg = is_due(self.config.pl_weight, G_REG_INTERVAL);
-        let d_reg = is_due(self.config.r1_gamma, D_REG_INTERVAL);
-        self.adam_g.set_lr_factor(self.g_lr_factor());
-        while let Some(&phase) = PHASES.get(self.running.num_phases) {
-            let mut stats = self.running.stats;
-            match phase {
-                Phase::Gmain => self.g_main(rounds, &mut stats)?,
-                Phase::Greg if g_reg => self.g_reg(rounds, &mut stats)?,
-                Phase::Dmain => self.d_main(rounds, &mut stats)?,
-                Phase::Dreg if d_reg => self.d_reg(rounds, &mut stats)?,
-                Phase::Greg | Phase::Dreg => (),
-            }
-            let num_phases = self.running.num_phases + 1;
-            self.running = Running { num_phases, stats, moves: false };
-        }
+        let done = self.run_phases(rounds);
+        let start = Instant::now();
+        let collected = self.collect(); // what finished phases found stands, also where one has failed
+        done.and(collected)?;
         let mut stats = stats_of_all(self.member.as_ref(), self.running.stats)?;
         self.running = Running::default();
-        let start = Instant::now();
         self.pending_ema = Some(self.ema_beta());
         for (name, buffer) in self.networks.g_store.buffers() {
             if name.ends_with("w_avg") {
@@ -257,6 +247,32 @@ impl Trainer {
         self.recover()?;
         stats.seconds[4] = start.elapsed().as_secs_f64();
         Ok(stats)
+    }
+
+    /// Runs the phases that are due, from where the step is; on a GPU, asks for them.
+    fn run_phases(&mut self, rounds: &[Round]) -> Result<()> {
+        let is_due =
+            |weight: f64, interval| weight > 0.0 && self.num_steps.is_multiple_of(interval);
+        let g_reg = is_due(self.config.pl_weight, G_REG_INTERVAL);
+        let d_reg = is_due(self.config.r1_gamma, D_REG_INTERVAL);
+        self.adam_g.set_lr_factor(self.g_lr_factor());
+        while let Some(&phase) = PHASES.get(self.running.num_phases) {
+            let start = Instant::now();
+            match phase {
+                Phase::Gmain => self.g_main(rounds)?,
+                Phase::Greg if g_reg => self.g_reg(rounds)?,
+                Phase::Dmain => self.d_main(rounds)?,
+                Phase::Dreg if d_reg => self.d_reg(rounds)?,
+                Phase::Greg | Phase::Dreg => (),
+            }
+            if g_reg && d_reg {
+                self.device().synchronize()?; // to know how long each takes
+            }
+            self.running.stats.seconds[phase as usize] = start.elapsed().as_secs_f64();
+            self.running.num_phases += 1;
+            self.running.moves = false;
+        }
+        Ok(())
     }
 
     /// Lets a step that failed for want of memory go on in smaller rounds, and says how many images

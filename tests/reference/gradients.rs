@@ -68,7 +68,7 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     let g_main = n.g_main(&draw)?;
     close("Gmain.Loss/scores/fake", &g_main.fake_logits, OUTPUT)?;
     close("Gmain.Loss/G/loss", &g_main.loss, OUTPUT)?;
-    n.track_w_avg(&g_main.w_mean)?;
+    n.track_w_avg(&g_main.w_mean, None)?;
     close("Gmain.w_avg_after", n.w_avg()?, OUTPUT)?;
     let g_main_grads = named(&n.g_store, g_main.grads);
 
@@ -76,14 +76,14 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     let num_pl = draw.z.dim(0)? / 2;
     let first = |x: &Tensor| x.narrow(0, 0, num_pl);
     let half = Draw { z: first(&draw.z)?, c: c.as_ref().map(first).transpose()?, ..draw.clone() };
-    let pl_mean = get("in.pl_mean0")?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    let pl_mean = get("in.pl_mean0")?.to_dtype(DType::F64)?.reshape(1)?;
     let lengths = n.path_lengths(&half, &get("in.pl_noise")?)?;
-    n.track_w_avg(&lengths.w_mean)?;
-    let mean_length = lengths.lengths.value().to_dtype(DType::F64)?.mean_all()?.to_scalar()?;
-    let g_reg = n.g_reg(lengths, pl_mean, (2.0, 1.0))?;
+    n.track_w_avg(&lengths.w_mean, None)?;
+    let mean_length = lengths.lengths.value().to_dtype(DType::F64)?.mean_keepdim(0)?;
+    let g_reg = n.g_reg(lengths, &pl_mean, (2.0, 1.0))?;
     close("Greg.Loss/pl_penalty", &g_reg.pl_penalty, SECOND_ORDER)?;
     close("Greg.Loss/G/reg", &(&g_reg.pl_penalty * 2.0)?, SECOND_ORDER)?;
-    let moved = Tensor::new(moved_pl_mean(pl_mean, mean_length), n.w_avg()?.device())?;
+    let moved = moved_pl_mean(&pl_mean, &mean_length)?.reshape(())?;
     close("Greg.pl_mean_after", &moved, OUTPUT)?;
     close("Greg.w_avg_after", n.w_avg()?, OUTPUT)?;
     let g_reg_grads = named(&n.g_store, g_reg.grads);
@@ -93,7 +93,7 @@ fn phases(file: &Golden, dtype: DType, check: &mut Check) -> Result<()> {
     close("Dmain.Loss/scores/fake", &d_main.fake_logits, OUTPUT)?;
     close("Dmain.Loss/scores/real", &d_main.real_logits, OUTPUT)?;
     close("Dmain.Loss/D/loss", &d_main.loss, OUTPUT)?;
-    n.track_w_avg(&d_main.w_mean)?;
+    n.track_w_avg(&d_main.w_mean, None)?;
     close("Dmain.w_avg_after", n.w_avg()?, OUTPUT)?;
     let d_main_grads = named(&n.d_store, d_main.grads);
 

@@ -73,7 +73,7 @@ fn round(file: &Golden, dtype: DType, it: usize) -> Result<Round> {
     Ok(Round {
         reals: Reals::new(file.get("in.traj.real", dtype)?.get(it)?, real_c),
         g_main: draw(0)?,
-        g_reg: (half, pl_noise),
+        g_reg: Some((half, pl_noise)),
         d_main: draw(2)?,
         d_main_reals: None,
         d_reg_reals: None,

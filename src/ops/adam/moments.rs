@@ -71,7 +71,7 @@ mod tests {
     }
 
     fn step(adam: &mut Adam, grad: [f32; 2]) {
-        adam.step(&[Tensor::new(&grad, &Device::Cpu).unwrap()], None).unwrap();
+        adam.step(&[Tensor::new(&grad, &Device::Cpu).unwrap()], None, None).unwrap();
     }
 
     /// v = 0.1 g^2 after one step; what goes on with it makes the same second step.

@@ -7,14 +7,14 @@ use crate::ops::adam::Rates;
 /// Elements that are blended, then updated: their parameters stay in the first-level cache.
 const CHUNK: usize = 2048;
 
-/// Updates parameters `p` and moments (m, v) from gradients `g`; before that, with `ema`, the
-/// average from the old parameters.
+/// Updates parameters `p` and moments (m, v) from gradients `g`, unless there are no `rates`; before
+/// that, with `ema`, the average from the old parameters.
 pub(in crate::ops) fn step<T: Element>(
     p: &mut [T],
     g: &[T],
     (m, v): (&mut [T], &mut [T]),
     ema: Option<(&mut [T], f64)>,
-    rates: Rates,
+    rates: Option<Rates>,
 ) {
     let (ema, beta) = ema.unzip();
     let mut ema = ema.map(|ema| ema.chunks_mut(CHUNK));
@@ -33,7 +33,9 @@ pub(in crate::ops) fn step<T: Element>(
                 if let (Some(ema), Some(beta)) = (ema, beta) {
                     lerp(ema, p, beta);
                 }
-                adam(p, g, m, v, rates);
+                if let Some(rates) = rates {
+                    adam(p, g, m, v, rates);
+                }
             }
         },
     );

@@ -161,15 +161,17 @@ fn elementwise(draws: &mut Draws) -> Result<Vec<Case>> {
     ])
 }
 
-/// Three steps along a gradient and its halves: parameters and their average, one after the other.
+/// Four steps along a gradient and its halves, of which one is not let through: parameters and their
+/// average, one after the other.
 fn adam_steps(args: &[Traced]) -> Result<Traced> {
     let var = |x: &Traced| Var::from_tensor(&x.value().copy()?);
     let (param, ema) = (var(&args[0])?, [var(&args[2])?]);
     let config = AdamConfig { lr: 0.1, beta1: 0.5, beta2: 0.9, eps: 1e-8 };
     let mut adam = Adam::new(vec![param.clone()], config)?;
-    for step in 0..3 {
-        let grad = (args[1].value() * 0.5f64.powi(step))?;
-        adam.step(&[grad], Some((&ema, 0.9)))?;
+    for (step, gate) in [1.0, -2.0, f64::NAN, 0.0].into_iter().enumerate() {
+        let grad = (args[1].value() * 0.5f64.powi(step as i32))?;
+        let gate = Tensor::full(gate, 1, param.device())?;
+        adam.step(&[grad], Some((&ema, 0.9)), Some(&gate))?;
     }
     let both = [param.as_detached_tensor(), ema[0].as_detached_tensor()];
     Ok(Traced::constant(&Tensor::cat(&both, 0)?))

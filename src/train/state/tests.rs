@@ -39,7 +39,7 @@ fn ranks(num_ranks: usize) -> Ranks {
 fn step(ranks: &mut Ranks) -> Result<StepStats> {
     let mut batches = batches();
     let (img, c) = batches.next(ranks.lead().cur_nimg(), 8, &Device::Cpu)?;
-    let label_pool = batches.label_pool(&Device::Cpu)?;
+    let label_pool = batches.label_pool()?;
     ranks.step(&Reals { img, c }, label_pool.as_ref())
 }
 
