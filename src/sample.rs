@@ -237,12 +237,13 @@ impl SampleGrid {
             }
             GridLabels::Pool(pool) => {
                 let pick = Rng::new(seed, Stream::Samples, 1).below(row as u64, pool.dim(0)?);
-                pool.narrow(0, pick, 1)?.force_contiguous()?.to_device(device).map(Some)
+                pool.narrow(0, pick, 1).map(Some)
             }
         };
         let rows = (0..cells).map(|i| row_label(i / side)).collect::<Result<Vec<_>>>()?;
         let rows: Vec<Tensor> = rows.into_iter().flatten().collect();
-        let c = if rows.is_empty() { None } else { Some(Tensor::cat(&rows, 0)?) };
+        let c =
+            if rows.is_empty() { None } else { Some(Tensor::cat(&rows, 0)?.to_device(device)?) };
         Ok(Self { columns: side, z: z.to_dtype(DType::F32)?, c })
     }
 

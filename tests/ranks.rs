@@ -119,6 +119,28 @@ impl Outcome {
     }
 }
 
+/// A loss that is no number on one rank stops the phase on all, which stay equal.
+#[test]
+fn what_one_rank_cannot_use_moves_no_rank() -> Result<()> {
+    let config = config(4, 0);
+    let (mut batches, mut ranks) = (batches(0), ranks(&config, 2, DType::F32)?);
+    step(&mut ranks, &mut batches)?;
+    let d = |ranks: &Ranks, rank: usize| values(&ranks.replicas()[rank].networks().d_store);
+    let before = d(&ranks, 0)?;
+    let (img, c) = batches.next(ranks.lead().cur_nimg(), BATCH, &Device::Cpu)?;
+    let img = img.map(|img| {
+        let (first, second) = (img.narrow(0, 0, 4)?, img.narrow(0, 4, 4)?);
+        candle_core::Tensor::cat(&[first, (second * f64::NAN)?], 0)
+    })?;
+    let stats = ranks.step(&Reals { img, c }, None)?;
+    assert_eq!(stats.num_skipped, 1); // Dmain
+    assert!(d(&ranks, 0)? == before && d(&ranks, 1)? == before);
+    assert_eq!(step(&mut ranks, &mut batches)?.num_skipped, 0);
+    let after = d(&ranks, 0)?;
+    assert!(after != before && after == d(&ranks, 1)?);
+    Ok(())
+}
+
 #[test]
 fn ranks_with_one_round_each_are_one_rank() -> Result<()> {
     for (num_ranks, c_dim) in [(2, 0), (4, 3)] {

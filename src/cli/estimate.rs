@@ -285,19 +285,25 @@ fn whole_cycles(trainer: &mut Trainer, images: &Tensor, cycles: u64) -> Result<M
     let (start, cpu) = (Instant::now(), cpu_seconds());
     let mut sums = [0.0; 5];
     let num_steps = cycles * D_REG_INTERVAL;
+    // a GPU's times are its own in the steps that have all four phases
+    let every = if trainer.device().is_cpu() { 1 } else { D_REG_INTERVAL };
     for step in 0..num_steps {
         let rounds = rounds(trainer, images)?;
         let seconds = trainer.step(&rounds)?.seconds;
-        if step.is_multiple_of(D_REG_INTERVAL) {
-            // all four phases, so a GPU's times are its own
+        if step.is_multiple_of(every) {
             sums.iter_mut().zip(seconds).for_each(|(sum, seconds)| *sum += seconds);
         }
+    }
+    let counts = [1, G_REG_INTERVAL, 1, D_REG_INTERVAL, 1];
+    let mut phases = sums;
+    for (phase, count) in phases.iter_mut().zip(counts) {
+        *phase /= (num_steps / count.max(every)) as f64;
     }
     Ok(Measured {
         images: num_steps as f64 * trainer.config().batch as f64,
         wall: start.elapsed().as_secs_f64(),
         cpu: cpu_seconds() - cpu,
-        phases: sums.map(|sum| sum / cycles as f64),
+        phases,
     })
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Vitals<'a> {
     pub(super) p: f64,
     /// The last comparison of samples and data.
     pub(super) figures: Option<Figures>,
-    /// Steps with a loss that was not finite, since the last line.
+    /// Steps in which a phase was skipped, since the last line.
     pub(super) num_skipped: u64,
     /// How often the networks went back to good ones.
     pub(super) num_rollbacks: u32,

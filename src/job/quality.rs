@@ -40,7 +40,8 @@ pub struct Figures {
 impl Quality {
     /// Looks at the data set. Of a small one pictures come again, with other patches.
     ///
-    /// * `label_pool` - the set's labels `[N, c_dim]`; samples get labels of the same distribution.
+    /// * `label_pool` - the set's labels `[N, c_dim]`, on the processor; samples get labels of the same
+    ///   distribution.
     ///
     /// # Errors
     /// Fails if the device does.

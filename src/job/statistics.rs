@@ -40,7 +40,7 @@ impl Audience {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Window {
     num_steps: u64,
-    /// Steps with a loss that was not finite; they are in no mean.
+    /// Steps in which a phase was skipped; they are in no mean.
     num_skipped: u64,
     sum: StepStats,
     num_r1: u64,
@@ -89,7 +89,7 @@ impl Window {
         }
     }
 
-    /// Steps with a loss that was not finite.
+    /// Steps in which a phase was skipped, since what it found was not finite.
     pub fn num_skipped(&self) -> u64 {
         self.num_skipped
     }

@@ -99,7 +99,7 @@ impl Adam {
     /// the step: `e = p + beta (e - p)`.
     ///
     /// * `gate` - one f64 beside the parameters. Where it is not finite the averages move and
-    ///   nothing else does; the step counts all the same.
+    ///   nothing else does; the step is counted, which [`Adam::set_num_steps`] takes back.
     ///
     /// # Errors
     /// Fails if the lists or shapes differ.

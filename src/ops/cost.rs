@@ -7,8 +7,8 @@
 //!
 //! Candle's own ops run, and are noted by [`super::Traced`] where it calls them: as `candle: ..`,
 //! each result as read once and written once (a sum reads more), matrix products as `matmul`. What
-//! is done outside of traced tensors, a few numbers per step, is not; nor are the some tens of bytes
-//! of sizes that candle sends along with sums and with ops on strided tensors.
+//! is done outside of traced tensors, a few numbers per step, is not; nor are the sizes, some tens of
+//! bytes, that candle sends along with sums and with ops on strided tensors.
 //!
 //! The same names serve to measure: [`clocked`] lets ops compute, and notes what each takes.
 //!

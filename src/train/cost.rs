@@ -17,7 +17,7 @@ use crate::ops::cost::{Account, Tally, clocked, counted};
 
 /// The parts of a step, in the order of [`StepCost`]: what passes between processor and device, the
 /// random inputs and what was found; then the phases.
-pub const PARTS: [&str; 5] = ["in and out", "Gmain", "Greg", "Dmain", "Dreg"];
+pub const PARTS: [&str; 5] = ["transfers", "Gmain", "Greg", "Dmain", "Dreg"];
 
 /// The accounts of a step's parts, each as in a step that has all of them.
 pub struct StepCost {
@@ -130,7 +130,8 @@ mod tests {
         Ok(())
     }
 
-    /// However many rounds and transforms there are: all that is drawn, and all that is found.
+    /// Beside that of the images, however many rounds and transforms there are: all that is drawn, and
+    /// all that is found.
     #[test]
     fn two_copies_pass_between_processor_and_device() -> Result<()> {
         let overrides = Overrides {

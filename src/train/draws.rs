@@ -62,7 +62,8 @@ pub struct Part<'a> {
 /// The inputs of a part of step `num_steps`, one [`Round`] for each `batch_gpu` of real images.
 ///
 /// * `reals` - the `batch` images of the step, on any device.
-/// * `label_pool` - the data set's labels `[N, c_dim]`, of which generated images get some.
+/// * `label_pool` - the data set's labels `[N, c_dim]`, of which generated images get some; on the
+///   processor.
 ///
 /// # Errors
 /// Fails if there are fewer images than `batch`, or if the device has no memory for them.
@@ -138,7 +139,7 @@ impl Part<'_> {
         };
         let mut mine = mine.to_dtype(self.dtype)?;
         if !mine.device().same_device(self.device) {
-            mine = mine.to_device(self.device)?;
+            mine = mine.force_contiguous()?.to_device(self.device)?; // a slice would take the whole along
         }
         Ok(mine)
     }

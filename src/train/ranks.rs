@@ -147,7 +147,8 @@ impl Ranks {
     /// One step: its random inputs, and every phase that is due.
     ///
     /// * `reals` - the `batch` images of the step, on any device.
-    /// * `label_pool` - the data set's labels `[N, c_dim]`, of which generated images get some.
+    /// * `label_pool` - the data set's labels `[N, c_dim]`, of which generated images get some; on the
+    ///   processor.
     ///
     /// # Errors
     /// As [`Trainer::step`], if any rank fails.
@@ -216,7 +217,7 @@ impl Total {
         add_to(&mut self.grads, grads)
     }
 
-    /// Adds to the means what is none, `[K]` in f64.
+    /// Adds numbers that are no mean over the rounds, `[K]` in f64.
     pub(super) fn add_found(&mut self, more: &Tensor) -> Result<()> {
         if let Some(found) = &mut self.found {
             *found = Tensor::cat(&[&*found, more], 0)?;

@@ -1,9 +1,9 @@
 //! What happens when numbers are not finite any more.
 //!
-//! A phase that finds what is not finite, its loss above all, is skipped: nothing of it enters
-//! anything. Single ones are a matter of rounding, in 16 bits above all. Five in a row of the same phase mean that weights are
-//! lost; then the networks go back to the last good ones, with optimizers that know nothing and
-//! half the learning rate. After three times of that the run is lost as well.
+//! A phase that finds what is not finite, a loss or a logit, is skipped: nothing of it enters anything.
+//! Single ones are a matter of rounding, in 16 bits above all. Five in a row of the same phase mean
+//! that weights are lost; then the networks go back to the last good ones, with optimizers that know
+//! nothing and half the learning rate. After three times of that the run is lost as well.
 
 use std::sync::Arc;
 
@@ -196,8 +196,16 @@ mod tests {
                 0.0
             );
         }
+        // nor does it count: Adam's first step is `lr * sign(grad)`
+        let before = d(&trainer);
         assert_eq!(step(&mut trainer, 1.0).num_skipped, 0);
         assert!(values(&trainer).iter().all(|value| value.is_finite()));
+        let moved = before.iter().zip(d(&trainer)).map(|(before, after)| {
+            let moved = (before - after).unwrap().abs().unwrap().max_all().unwrap();
+            moved.to_scalar::<f32>().unwrap()
+        });
+        let (most, lr) = (f64::from(moved.fold(0.0, f32::max)), 0.0025 * 16.0 / 17.0);
+        assert!((most / lr - 1.0).abs() < 1e-3, "{most}");
     }
 
     /// Neither the other weights of a generator without numbers, nor the running means that it is

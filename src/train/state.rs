@@ -185,12 +185,13 @@ impl Trainer {
         variables.chain(moments).collect()
     }
 
-    /// The numbers beside [`Trainer::slots`]; `None` while weights have begun to move.
+    /// The numbers beside [`Trainer::slots`]; `None` while weights have begun to move, or where the
+    /// device does not say what phases have found.
     ///
     /// # Errors
     /// Fails if the run has diverged.
     fn counters(&self) -> Result<Option<Counters>> {
-        if self.running.moves {
+        if self.running.moves || !self.running.found.is_empty() {
             return Ok(None);
         }
         if !self.pl_mean.is_finite() {

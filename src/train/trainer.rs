@@ -55,7 +55,7 @@ pub struct StepStats {
     /// `(length - mean)^2`, in steps with path length.
     pub pl_penalty: Option<f64>,
     /// Seconds of Gmain, Greg, Dmain, Dreg with their optimizer steps, and of the rest. Of a GPU, which
-    /// falls behind, these are its own only in steps that have all four; else it catches up in the rest.
+    /// falls behind, these are its own in each 16th step, which has all four; else it catches up in the rest.
     pub seconds: [f64; 5],
     /// Phases that were skipped, since what they found was not finite.
     pub num_skipped: u32,
@@ -228,8 +228,8 @@ impl Trainer {
     pub fn step(&mut self, rounds: &[Round]) -> Result<StepStats> {
         let done = self.run_phases(rounds);
         let start = Instant::now();
-        let collected = self.collect(); // what finished phases found stands, also where one has failed
-        done.and(collected)?;
+        self.collect()?; // what finished phases found stands, also where one has failed
+        done?;
         let mut stats = stats_of_all(self.member.as_ref(), self.running.stats)?;
         self.running = Running::default();
         self.pending_ema = Some(self.ema_beta());
@@ -265,7 +265,7 @@ impl Trainer {
                 Phase::Dreg if d_reg => self.d_reg(rounds)?,
                 Phase::Greg | Phase::Dreg => (),
             }
-            if g_reg && d_reg {
+            if self.num_steps.is_multiple_of(D_REG_INTERVAL) {
                 self.device().synchronize()?; // to know how long each takes
             }
             self.running.stats.seconds[phase as usize] = start.elapsed().as_secs_f64();

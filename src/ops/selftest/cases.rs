@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::{Case, Draws, Part};
-use crate::ops::adam::{Adam, AdamConfig};
+use crate::ops::adam::{Adam, AdamConfig, blend};
 use crate::ops::bias_act::Activation;
 use crate::ops::conv2d::conv_transpose2d;
 use crate::ops::conv2d_resample::Resample;
@@ -161,17 +161,20 @@ fn elementwise(draws: &mut Draws) -> Result<Vec<Case>> {
     ])
 }
 
-/// Four steps along a gradient and its halves, of which one is not let through: parameters and their
-/// average, one after the other.
+/// Steps along a gradient and its halves with an average and without, of which every other one is not
+/// let through, and the average brought up to date, likewise: parameters and average, one after the
+/// other.
 fn adam_steps(args: &[Traced]) -> Result<Traced> {
     let var = |x: &Traced| Var::from_tensor(&x.value().copy()?);
     let (param, ema) = (var(&args[0])?, [var(&args[2])?]);
     let config = AdamConfig { lr: 0.1, beta1: 0.5, beta2: 0.9, eps: 1e-8 };
     let mut adam = Adam::new(vec![param.clone()], config)?;
-    for (step, gate) in [1.0, -2.0, f64::NAN, 0.0].into_iter().enumerate() {
+    for (step, gate) in [1.0, f64::NAN, -2.0, f64::INFINITY, 0.0].into_iter().enumerate() {
         let grad = (args[1].value() * 0.5f64.powi(step as i32))?;
-        let gate = Tensor::full(gate, 1, param.device())?;
-        adam.step(&[grad], Some((&ema, 0.9)), Some(&gate))?;
+        let gate = Some(&Tensor::full(gate, 1, param.device())?);
+        adam.step(std::slice::from_ref(&grad), Some((&ema, 0.9)), gate)?;
+        adam.step(&[grad], None, gate)?;
+        blend(&ema[0], &param, 0.75, gate)?;
     }
     let both = [param.as_detached_tensor(), ema[0].as_detached_tensor()];
     Ok(Traced::constant(&Tensor::cat(&both, 0)?))

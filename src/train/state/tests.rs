@@ -155,6 +155,28 @@ fn a_moment_of_moving_weights_is_not_kept() {
     assert_eq!(ranks.counters().unwrap(), None);
 }
 
+/// Weights that are lost skip Gmain; a step that is abandoned after it is kept with that.
+#[test]
+fn an_abandoned_step_keeps_what_its_phases_found() {
+    let mut ranks = ranks(1);
+    train(&mut ranks, 1);
+    let lead = &ranks.trainers[0];
+    let weight = lead.networks.d_store.params().remove(0).1;
+    weight.set(&weight.affine(f64::NAN, 0.0).unwrap()).unwrap();
+    let g_steps = lead.adam_g.num_steps();
+    let kept = (1..).step_by(20).find_map(|num_ops| {
+        faults::plan(&[num_ops], "cancelled");
+        assert!(step(&mut ranks).is_err());
+        let kept = ranks.counters().unwrap().unwrap();
+        (kept.num_phases > 0).then_some(kept)
+    });
+    faults::plan(&[], "");
+    let kept = kept.unwrap();
+    assert_eq!((kept.num_steps, kept.stats.num_skipped, kept.skipped[0]), (1, 1, 1));
+    assert_eq!(kept.adam_steps[0], g_steps);
+    assert!(!kept.stats.g_loss.is_finite());
+}
+
 #[test]
 fn every_rank_gets_the_same() {
     let mut two = ranks(2);
