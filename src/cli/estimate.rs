@@ -294,10 +294,9 @@ fn whole_cycles(trainer: &mut Trainer, images: &Tensor, cycles: u64) -> Result<M
             sums.iter_mut().zip(seconds).for_each(|(sum, seconds)| *sum += seconds);
         }
     }
-    let counts = [1, G_REG_INTERVAL, 1, D_REG_INTERVAL, 1];
     let mut phases = sums;
-    for (phase, count) in phases.iter_mut().zip(counts) {
-        *phase /= (num_steps / count.max(every)) as f64;
+    for (phase, interval) in phases.iter_mut().zip([1, G_REG_INTERVAL, 1, D_REG_INTERVAL, 1]) {
+        *phase /= (num_steps / interval.max(every)) as f64;
     }
     Ok(Measured {
         images: num_steps as f64 * trainer.config().batch as f64,
