@@ -147,8 +147,8 @@ pub(super) fn mask(
 /// Noise of its own for each pixel, added.
 #[derive(Clone, Debug)]
 pub(super) struct PixelNoise {
-    /// Of N(0, 1), `[N, C, h, w]`.
-    draws: Tensor,
+    /// Of N(0, 1), `[N, C, h, w]`, where the pictures are.
+    pub(super) draws: Tensor,
     /// How loud it is in each image, `[N, 1, 1, 1]`.
     pub(super) sigma: Tensor,
 }

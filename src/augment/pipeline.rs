@@ -217,7 +217,7 @@ impl Transforms {
             Step::Filter(BandFilter(numbers))
             | Step::Mask(numbers)
             | Step::Contrast(Contrast(numbers))
-            | Step::Noise(PixelNoise { sigma: numbers, .. }) => std::slice::from_mut(numbers),
+            | Step::Noise(PixelNoise { draws: _, sigma: numbers }) => std::slice::from_mut(numbers),
             Step::Translation(_) => &mut [],
         })
     }

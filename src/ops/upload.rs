@@ -1,7 +1,7 @@
 //! Numbers that the processor has drawn, on their way to a GPU.
 //!
-//! A training step draws a dozen small tensors. Each copy of one would take longer than what it
-//! carries, so they travel together, and are views of one piece of memory there.
+//! A training step draws a dozen small tensors. They travel together, and are views of one piece of
+//! memory there.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -20,11 +20,12 @@ pub fn upload<'a>(
     device: &Device,
 ) -> Result<()> {
     let is_away = |tensor: &&mut Tensor| !tensor.device().same_device(device);
-    let (mut away, here): (Vec<_>, Vec<_>) = tensors.into_iter().partition(is_away);
-    if !away.is_empty() || (cost::is_on() && !here.is_empty()) {
-        cost::copied();
+    let mut tensors: Vec<_> = tensors.into_iter().collect();
+    if !tensors.is_empty() {
+        cost::copied(); // where that is counted, nothing is away
     }
-    if away.is_empty() { Ok(()) } else { together(&mut away, |all| all.to_device(device)) }
+    tensors.retain(is_away);
+    if tensors.is_empty() { Ok(()) } else { together(&mut tensors, |all| all.to_device(device)) }
 }
 
 /// Replaces `tensors`, at least one, by views of what `send` makes of all their numbers in a row on the

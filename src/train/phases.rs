@@ -55,7 +55,7 @@ pub struct Draw {
 impl Draw {
     /// What was drawn on the processor, which must be where the networks are.
     pub(super) fn numbers(&mut self) -> impl Iterator<Item = &mut Tensor> {
-        let Self { z, c, mix, augment, .. } = self;
+        let Self { z, c, mix, noise: _, augment } = self;
         let transforms = augment.iter_mut().flat_map(Transforms::numbers);
         std::iter::once(z).chain(c).chain(mix.as_mut().map(|(_, z)| z)).chain(transforms)
     }
